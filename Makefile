@@ -1,0 +1,197 @@
+# e2blua. Two commands for newcomers: `make run` and `make test`.
+# CC, CFLAGS, CPPFLAGS, LDFLAGS, PREFIX and DESTDIR belong to the user.
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+CFLAGS ?= -O2 -g
+B ?= build
+SAN ?=
+T ?=
+
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Targets that need no compiler or library look-up.
+PLAIN := deps deps-test clean help format uninstall
+GOALS := $(or $(MAKECMDGOALS),all)
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wwrite-strings \
+	-Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wundef
+ifneq ($(WERROR),)
+WARN += -Werror
+endif
+ifneq ($(SAN),)
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
+endif
+
+pc = $(shell pkg-config $(1) 2>/dev/null)
+LUA_CFLAGS = $(call pc,--cflags lua5.4)
+LUA_LIB = $(call pc,--variable=libdir lua5.4)
+DEFS := -D_GNU_SOURCE -DE2B_VERSION='"$(VERSION)"' -DE2B_PREFIX='"$(PREFIX)"'
+E2B_CFLAGS = -std=c11 -fPIC -pthread $(WARN) $(SANFLAGS) $(DEFS) -Ihost \
+	-I$(B)/gen -isystem /usr/share/include/llhttp $(LUA_CFLAGS) \
+	-fstack-protector-strong
+COMPILE = $(CC) $(E2B_CFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP
+
+# ---- what is built of what -------------------------------------------------
+# hash.c needs OpenSSL, which costs start time: it goes into modules only.
+BASE_SRC := $(filter-out host/base/hash.c,$(wildcard host/base/*.c))
+CORE_SRC := $(wildcard host/net/core/*.c)
+ENVD_SRC := $(wildcard host/envd/*.c)
+# Bindings that are Lua modules of their own, loaded on first require.
+MOD_BIND := host/bind/httpc.c host/bind/archive.c host/bind/hash.c \
+	$(wildcard host/bind/engine*.c)
+BIND_SRC := $(filter-out $(MOD_BIND),$(wildcard host/bind/*.c))
+HTTPC_SRC := $(wildcard host/bind/httpc.c host/net/client/httpc.c \
+	host/net/client/tls.c)
+ARCHIVE_SRC := $(wildcard host/bind/archive.c host/net/client/archive.c \
+	host/base/hash.c)
+HASH_SRC := $(wildcard host/bind/hash.c host/base/hash.c)
+ENGINE_SRC := $(wildcard host/bind/engine*.c host/net/server/*.c \
+	$(filter-out host/sandbox/%_gen.c,$(wildcard host/sandbox/*.c)) \
+	host/base/hash.c)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+LLHTTP_OBJ := $(addprefix $(B)/obj/llhttp/,api.o http.o llhttp.o)
+BASE_OBJ := $(call obj,$(BASE_SRC))
+CORE_OBJ := $(call obj,$(CORE_SRC)) $(LLHTTP_OBJ)
+
+MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
+	$(if $(filter host/bind/archive.c,$(ARCHIVE_SRC)),$(B)/modules/e2b_archive.so) \
+	$(if $(filter host/bind/hash.c,$(HASH_SRC)),$(B)/modules/e2b_hash.so) \
+	$(if $(filter host/bind/engine.c,$(ENGINE_SRC)),$(B)/modules/e2b_engine.so)
+PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
+	$(if $(ENVD_SRC),$(B)/envd)
+
+.PHONY: all run test check bench install uninstall clean format help deps \
+	deps-test unit lint asan fuzz coverage docs test-online build-all
+
+all: deps ## build everything
+	@$(MAKE) build-all
+
+build-all: $(PROGRAMS) $(MODULES)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(COMPILE) -c -o $@ $<
+
+# llhttp comes as C sources with Debian's node-llhttp; strict mode refuses what
+# request smuggling lives on.
+$(B)/obj/llhttp/%.o: /usr/share/llhttp/%.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -fPIC -DLLHTTP_STRICT_MODE=1 -isystem \
+		/usr/share/include/llhttp $(CFLAGS) $(SANFLAGS) -w -c -o $@ $<
+
+$(B)/libbase.a: $(BASE_OBJ)
+	@rm -f $@; ar rcs $@ $^
+$(B)/libcore.a: $(CORE_OBJ)
+	@rm -f $@; ar rcs $@ $^
+
+# ---- the host --------------------------------------------------------------
+EMBED_LUA := $(shell find stdlib scripts templates -name '*.lua' -o \
+	-name '*.jsonl' 2>/dev/null | sort)
+$(B)/embed: host/embed/embed.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
+$(B)/gen/stdlib_data.c: $(B)/embed $(EMBED_LUA) Makefile
+	@mkdir -p $(@D)
+	$(B)/embed $@ $(EMBED_LUA)
+$(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
+	@mkdir -p $(@D)
+	$(COMPILE) -c -o $@ $<
+
+LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
+HOST_OBJ = $(B)/obj/host/main.o $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
+HOST_LIBS = -l:libuv_a.a -l:libjansson.a -l:liblua5.4-cjson.a \
+	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
+$(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
+	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
+		-Wl,--whole-archive $(B)/libbase.a $(B)/libcore.a \
+		-Wl,--no-whole-archive $(LUA_STATIC) $(HOST_LIBS)
+
+# ---- Lua modules -----------------------------------------------------------
+MODLINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -shared -o $@
+$(B)/modules/e2b_httpc.so: $(call obj,$(HTTPC_SRC))
+	@mkdir -p $(@D)
+	$(MODLINK) $^ -lcurl
+$(B)/modules/e2b_archive.so: $(call obj,$(ARCHIVE_SRC))
+	@mkdir -p $(@D)
+	$(MODLINK) $^ -larchive -lcrypto
+$(B)/modules/e2b_hash.so: $(call obj,$(HASH_SRC))
+	@mkdir -p $(@D)
+	$(MODLINK) $^ -lcrypto
+$(B)/modules/e2b_engine.so: $(call obj,$(ENGINE_SRC)) $(B)/obj/envd_blob.o
+	@mkdir -p $(@D)
+	$(MODLINK) $^ -lsqlite3 -lcrypto -lnftnl -lmnl
+
+# The seccomp program is made at build time by libseccomp; nothing of it is
+# linked into the product.
+$(B)/seccomp_gen: host/sandbox/seccomp_gen.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $< -lseccomp
+$(B)/gen/seccomp_table.h: $(B)/seccomp_gen
+	@mkdir -p $(@D)
+	$(B)/seccomp_gen > $@.tmp && mv $@.tmp $@
+$(B)/obj/host/sandbox/seccomp.o: $(B)/gen/seccomp_table.h
+
+# ---- envd: static, carried by the engine module as a blob ------------------
+ENVD_LIBS = -l:libuv_a.a -l:libjansson.a -l:libz.a -lpthread -ldl
+# ASan cannot be static: the sanitizer build links envd dynamically, for tests
+# of envd outside a sandbox; inside sandboxes the plain static one runs.
+ENVD_LINK = $(if $(SAN),,-static)
+$(B)/envd: $(call obj,$(ENVD_SRC)) $(B)/libbase.a $(B)/libcore.a
+	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) $(ENVD_LINK) -o $@ \
+		$(call obj,$(ENVD_SRC)) $(B)/libcore.a $(B)/libbase.a $(ENVD_LIBS)
+ifeq ($(SAN),)
+ENVD_BLOB := $(B)/envd
+else
+ENVD_BLOB := build/envd
+build/envd:
+	$(MAKE) SAN= B=build build/envd
+endif
+$(B)/obj/envd_blob.o: $(ENVD_BLOB)
+	@mkdir -p $(@D) $(B)/gen
+	strip -o $(B)/gen/envd $(ENVD_BLOB)
+	cd $(B)/gen && ld -r -b binary -z noexecstack -o $(abspath $@) envd
+
+# ---- tests -----------------------------------------------------------------
+CTEST_SRC := $(shell find tests/host tests/bind -name '*_test.c' 2>/dev/null)
+CTESTS := $(patsubst tests/%.c,$(B)/tests/%,$(CTEST_SRC))
+$(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
+	@mkdir -p $(@D)
+	$(COMPILE) -Itests/lib -o $@ $< $(B)/libsandbox.a $(B)/libcore.a \
+		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
+		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl
+SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
+	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC)))
+$(B)/libsandbox.a: $(SANDBOX_OBJ)
+	@rm -f $@; ar rcs $@ $^
+
+unit: build-all $(CTESTS) ## C tests only (T=name for some)
+	@sh tests/lib/ctests.sh $(filter %$(T),$(CTESTS))
+
+test: deps-test ## set up, build, run all tests
+	@$(MAKE) build-all $(CTESTS)
+	@$(B)/e2blua tests/lib/run.lua $(T)
+
+run: deps ## build, then make the calculator in a sandbox
+	@$(MAKE) build-all
+	@$(B)/e2blua apps/calculator.lua
+
+deps: ## install what building and running needs
+	@sh host/deps.sh run
+deps-test:
+	@sh host/deps.sh run test
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
