@@ -15,10 +15,6 @@ MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-# Targets that need no compiler or library look-up.
-PLAIN := deps deps-test clean help format uninstall
-GOALS := $(or $(MAKECMDGOALS),all)
-
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wwrite-strings \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wundef
 ifneq ($(WERROR),)
@@ -69,7 +65,8 @@ PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 	$(if $(ENVD_SRC),$(B)/envd)
 
 .PHONY: all run test check bench install uninstall clean format help deps \
-	deps-test unit lint asan fuzz coverage docs test-online build-all
+	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
+	build-all
 
 all: deps ## build everything
 	@$(MAKE) build-all
@@ -190,8 +187,92 @@ deps: ## install what building and running needs
 deps-test:
 	@sh host/deps.sh run test
 
+# ---- checks ----------------------------------------------------------------
+C_ALL = $(shell find host tests -name '*.c')
+H_ALL = $(shell find host tests -name '*.h')
+LINT_SRC = $(filter host/%,$(filter-out host/sandbox/%_gen.c,$(C_ALL)))
+LINT_FLAGS = -std=c11 $(DEFS) -Ihost -Itests/lib -I$(B)/gen \
+	-isystem /usr/share/include/llhttp $(LUA_CFLAGS)
+
+lint: deps-check ## clang-tidy, cppcheck, luacheck, layers, headers
+	@$(MAKE) $(B)/gen/seccomp_table.h
+	@sh tests/lib/layers.sh
+	@for h in $(H_ALL); do \
+		$(CC) $(LINT_FLAGS) -Wall -Wextra -Werror -fsyntax-only -x c $$h || \
+		exit 1; done
+	@printf '%s\n' $(LINT_SRC) | xargs -P$$(nproc) -n4 clang-tidy --quiet \
+		--extra-arg=-Wno-unknown-warning-option -- $(LINT_FLAGS)
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
+		--enable=warning,performance,portability \
+		--suppress=missingIncludeSystem --library=posix \
+		--suppress=normalCheckLevelMaxBranches -j$$(nproc) \
+		-D_GNU_SOURCE -Ihost $(LINT_SRC)
+	@luacheck -q $(wildcard stdlib scripts templates examples tests)
+	@echo "lint: clean"
+
+strict: ## the whole tree with gcc and clang, warnings as errors
+	@$(MAKE) B=build/gcc CC=gcc WERROR=1 build-all
+	@$(MAKE) B=build/clang CC=clang WERROR=1 build-all
+	@echo "strict: clean"
+
+asan: deps-test ## all tests under address and undefined sanitizers
+	@$(MAKE) build-all
+	@$(MAKE) B=build/asan SAN=1 asan-test
+asan-test: build-all $(CTESTS)
+	@$(B)/e2blua tests/lib/run.lua $(T)
+
+check: ## lint, both compilers, tests, sanitizers
+	@$(MAKE) lint
+	@$(MAKE) strict
+	@$(MAKE) test
+	@$(MAKE) asan
+	@echo "check: clean"
+
+FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_SECONDS ?= 20
+fuzz: deps-check ## each fuzzer for FUZZ_SECONDS
+	@$(MAKE) B=build/fuzz CC=clang fuzz-run \
+		CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined"
+fuzz-run: $(FUZZERS)
+	@for f in $(FUZZERS); do echo "$$f"; mkdir -p $$f.corpus; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+		-artifact_prefix=$$f- $$f.corpus || exit 1; done
+build/fuzz/bin/%: tests/fuzz/%.c $(B)/libbase.a $(B)/libcore.a
+	@mkdir -p $(@D)
+	$(COMPILE) -fsanitize=fuzzer,address,undefined -o $@ $< $(B)/libcore.a \
+		$(B)/libbase.a $(LDFLAGS) -l:libuv_a.a -l:libjansson.a -lz \
+		-lpthread -ldl
+
+coverage: deps-test ## line coverage of the tests, under build/coverage
+	@$(MAKE) B=build/coverage CFLAGS="-O0 -g --coverage" build-all asan-test
+	@cd build/coverage && gcov -n $$(find obj -name '*.gcda') 2>/dev/null | \
+		paste - - - - 2>/dev/null | grep host/ > coverage.txt || true
+	@echo "see build/coverage/coverage.txt"
+
+bench: deps-test ## measures beside peers; a table under build/
+	@$(MAKE) build-all
+	@$(B)/e2blua tests/bench/run.lua
+
+deps-check: ## packages that only check and fuzz need
+	@sh host/deps.sh run test check
+
+format: ## clang-format over our C
+	clang-format -i $(C_ALL) $(H_ALL)
+
+# ---- install ---------------------------------------------------------------
+LIBDIR = $(DESTDIR)$(PREFIX)/lib/e2blua
+install: build-all ## into PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(LIBDIR)
+	install -m 755 $(B)/e2blua $(DESTDIR)$(PREFIX)/bin/e2blua
+	install -m 644 $(MODULES) $(LIBDIR)
+
+uninstall: ## what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/e2blua
+	rm -rf $(LIBDIR)
+
 clean: ## remove build/
 	rm -rf build
 
 help: ## this list
+	@echo "make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16

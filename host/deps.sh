@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, running (and testing) need: only
 # those that are missing, saying which and why. Does nothing the second time.
-# Usage: deps.sh run [test]
+# Usage: deps.sh run [test] [check]
 set -eu
 
 run='gcc:C-compiler libc6-dev:C-library make:build pkg-config:finds-libraries
@@ -19,13 +19,17 @@ chromium:looks-at-the-pages chromium-driver:clicks-in-the-pages
 openssl:test-certificates curl:an-independent-HTTP-client
 python3:an-independent-HTTP-client procps:leak-checks util-linux:leak-checks'
 
+check='clang:second-compiler clang-tidy:lint clang-format:formatting
+cppcheck:lint lua-check:lint libclang-rt-14-dev:fuzzers'
+
 sets=$*
 want=
 for s in $sets; do
     case $s in
     run) want="$want $run" ;;
     test) want="$want $test" ;;
-    *) echo "deps.sh: unknown set '$s' (run, test)" >&2; exit 2 ;;
+    check) want="$want $check" ;;
+    *) echo "deps.sh: unknown set '$s' (run, test, check)" >&2; exit 2 ;;
     esac
 done
 
