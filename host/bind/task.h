@@ -20,9 +20,10 @@ struct task_wait {
 
 /* Suspends the running task. timeout_ms < 0: no deadline of its own. Use as
  *     return task_suspend(L, &w, timeout_ms, ctx, k);
- * k runs in the task after task_wake or the deadline (w->timed_out tells). Raises
- * kind cannot_wait where yielding is impossible, kind internal when *w already
- * has a waiter. *w must outlive the wait (a userdata on the task's stack). */
+ * k runs in the task after task_wake or the deadline (w->timed_out tells).
+ * Raises kind cannot_wait where yielding is impossible, kind internal when *w
+ * already has a waiter. *w must outlive the wait (a userdata on the task's
+ * stack). */
 int task_suspend(lua_State *L, struct task_wait *w, long timeout_ms,
                  lua_KContext ctx, lua_KFunction k);
 /* Makes the waiter ready; it runs from the loop, never inside this call. */

@@ -11,9 +11,9 @@
 #include <sys/types.h>
 
 struct cgroup_limits {
-    unsigned cpu_count;     /* quota = count x period; 0: none */
-    uint64_t memory_bytes;  /* swap off; 0: none */
-    unsigned pids;          /* 0: none */
+    unsigned cpu_count;    /* quota = count x period; 0: none */
+    uint64_t memory_bytes; /* swap off; 0: none */
+    unsigned pids;         /* 0: none */
 };
 
 struct cgroup_usage {

@@ -14,30 +14,31 @@
 #define LAUNCHER_MAX_LAYERS 120
 
 struct launcher_spec {
-    const char *id;       /* [a-z0-9]+; hostname "e2b" is set by hostname */
+    const char *id; /* [a-z0-9]+; hostname "e2b" is set by hostname */
     const char *hostname;
     /* Lower layers as O_PATH directory descriptors, base first. */
     const int *layers;
     int nlayers;
-    int upper_fd;         /* O_PATH dir holding "u" and "w" (made if missing) */
-    int exec_fd;          /* sealed memfd of the program run as pid 1 */
+    int upper_fd; /* O_PATH dir holding "u" and "w" (made if missing) */
+    int exec_fd;  /* sealed memfd of the program run as pid 1 */
     char *const *argv, *const *envp;
     /* Descriptors the program finds as 3, 4, ... ; stdin is /dev/null, stdout
      * and stderr go to log_fd (a file). */
     const int *pass_fds;
     int npass;
     int log_fd;
-    const char *hosts, *resolv_conf; /* contents of the two bind-mounted files */
+    const char *hosts,
+        *resolv_conf; /* contents of the two bind-mounted files */
     struct cgroup_limits limits;
-    bool tmp_tmpfs;       /* fresh tmpfs on /tmp (build steps) */
-    uint64_t shm_bytes;   /* /dev/shm size, 0: 64 MiB */
+    bool tmp_tmpfs;     /* fresh tmpfs on /tmp (build steps) */
+    uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
 };
 
 struct launcher_child {
     pid_t pid;
-    int pidfd;            /* the caller's; readable at exit */
-    uint64_t start_time;  /* field 22 of /proc/pid/stat */
-    char cgroup[128];     /* name to give to cgroup_* */
+    int pidfd;           /* the caller's; readable at exit */
+    uint64_t start_time; /* field 22 of /proc/pid/stat */
+    char cgroup[128];    /* name to give to cgroup_* */
 };
 
 /* Starts it; when it returns 0 the program has been executed (a failed exec or

@@ -24,9 +24,9 @@ struct http1_head {
     int minor; /* HTTP/1.minor */
     struct http1_header *headers;
     int nheaders;
-    int64_t length;  /* Content-Length, -1: none */
+    int64_t length; /* Content-Length, -1: none */
     bool chunked, keep_alive;
-    bool upgrade;    /* Connection: upgrade with an Upgrade header, or 101 */
+    bool upgrade; /* Connection: upgrade with an Upgrade header, or 101 */
     bool expect_continue;
 };
 
@@ -71,7 +71,8 @@ int http1_put_status(struct buf *b, int status);
 int http1_put_request(struct buf *b, const char *method, const char *target);
 int http1_put_header(struct buf *b, const char *name, const char *value);
 void http1_put_end(struct buf *b); /* the blank line */
-void http1_put_chunk(struct buf *b, const void *p, size_t n); /* n==0: nothing */
+void http1_put_chunk(struct buf *b, const void *p,
+                     size_t n); /* n==0: nothing */
 void http1_put_last_chunk(struct buf *b);
 
 /* Percent-decoding; plus: '+' is a space. Appends; -1 on bad escapes. */

@@ -60,7 +60,8 @@ void httpd_flush(struct httpd_req *r);
 /* Returns bytes queued; stop above STREAM_HIGH until drain. */
 size_t httpd_write(struct httpd_req *r, const void *p, size_t n);
 /* Completes; with length -1 writes the last chunk. The unread rest of the
- * request's body is dropped (up to 1 MiB or 1 s, then the connection closes). */
+ * request's body is dropped (up to 1 MiB or 1 s, then the connection closes).
+ */
 void httpd_end(struct httpd_req *r);
 /* begin + headers "content-type" + body + end in one call. */
 void httpd_reply(struct httpd_req *r, int status, const char *type,

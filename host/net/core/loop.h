@@ -22,7 +22,7 @@ void loop_run(struct loop *l);
  * whether anything is still alive. */
 bool loop_turn(struct loop *l, int timeout_ms);
 void loop_stop(struct loop *l);
-uint64_t loop_now(struct loop *l); /* monotonic ms, of this turn */
+uint64_t loop_now(struct loop *l);     /* monotonic ms, of this turn */
 unsigned loop_handles(struct loop *l); /* active, referenced ones */
 
 /* One shot. The timer frees itself after firing or by stop; *slot (may be NULL)
@@ -31,15 +31,15 @@ struct loop_timer;
 struct loop_timer *loop_after(struct loop *l, uint64_t ms,
                               void (*fn)(void *arg), void *arg,
                               struct loop_timer **slot);
-void loop_timer_stop(struct loop_timer *t); /* NULL is fine */
+void loop_timer_stop(struct loop_timer *t);  /* NULL is fine */
 void loop_timer_unref(struct loop_timer *t); /* keeps no loop alive */
 
 /* Watches a descriptor it does not own. */
 enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_ERROR = 4 };
 struct loop_watch;
 struct loop_watch *loop_watch(struct loop *l, int fd, unsigned events,
-                              void (*fn)(void *arg, unsigned events),
-                              void *arg, struct err *e);
+                              void (*fn)(void *arg, unsigned events), void *arg,
+                              struct err *e);
 void loop_watch_set(struct loop_watch *w, unsigned events); /* 0 = idle */
 void loop_watch_stop(struct loop_watch *w); /* NULL fine; fd may close then */
 void loop_watch_unref(struct loop_watch *w);

@@ -40,15 +40,16 @@ void stream_reset(struct stream *s);
 
 /* Nonblocking connect with a deadline; fn gets the stream or NULL and e. */
 struct stream_connect;
-struct stream_connect *stream_connect_tcp(
-    struct loop *l, const char *ip, int port, int timeout_ms,
-    void (*fn)(void *arg, struct stream *s, const struct err *e), void *arg,
-    struct err *e);
+struct stream_connect *
+stream_connect_tcp(struct loop *l, const char *ip, int port, int timeout_ms,
+                   void (*fn)(void *arg, struct stream *s, const struct err *e),
+                   void *arg, struct err *e);
 /* The same from a socket somebody else made (another netns, unix). Takes fd. */
-struct stream_connect *stream_connect_fd(
-    struct loop *l, int fd, const void *sockaddr, unsigned len, int timeout_ms,
-    void (*fn)(void *arg, struct stream *s, const struct err *e), void *arg,
-    struct err *e);
+struct stream_connect *
+stream_connect_fd(struct loop *l, int fd, const void *sockaddr, unsigned len,
+                  int timeout_ms,
+                  void (*fn)(void *arg, struct stream *s, const struct err *e),
+                  void *arg, struct err *e);
 void stream_connect_cancel(struct stream_connect *c);
 
 /* Accepts on a listening descriptor it takes over; fn owns the new fd. */
