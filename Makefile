@@ -172,11 +172,11 @@ $(B)/libsandbox.a: $(SANDBOX_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 unit: build-all $(CTESTS) ## C tests only (T=name for some)
-	@sh tests/lib/ctests.sh $(filter %$(T),$(CTESTS))
+	@sh tests/lib/ctests.sh $(foreach t,$(CTESTS),$(if $(T),$(if \
+		$(findstring $(T),$(t)),$(t)),$(t)))
 
-test: deps-test ## set up, build, run all tests
-	@$(MAKE) build-all $(CTESTS)
-	@$(B)/e2blua tests/lib/run.lua $(T)
+test: deps-test ## set up, build, run all tests (T=name for some)
+	@$(MAKE) unit
 
 run: deps ## build, then make the calculator in a sandbox
 	@$(MAKE) build-all
@@ -219,7 +219,7 @@ asan: deps-test ## all tests under address and undefined sanitizers
 	@$(MAKE) build-all
 	@$(MAKE) B=build/asan SAN=1 asan-test
 asan-test: build-all $(CTESTS)
-	@$(B)/e2blua tests/lib/run.lua $(T)
+	@sh tests/lib/ctests.sh $(CTESTS)
 
 check: ## lint, both compilers, tests, sanitizers
 	@$(MAKE) lint

@@ -2,7 +2,7 @@
 # Runs cmocka programs one after the other; the last line counts them.
 passed=0 failed=0
 for t in "$@"; do
-    if "$t" >"$t.log" 2>&1; then
+    if timeout 120 "$t" >"$t.log" 2>&1; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))

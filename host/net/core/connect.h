@@ -16,7 +16,7 @@ void connect_put(struct buf *out, unsigned flags, const void *p, size_t n);
 /* Incremental reader: feed bytes, take messages. */
 struct connect_reader {
     struct buf in;
-    size_t max;
+    size_t max, taken;
 };
 void connect_reader_init(struct connect_reader *r, size_t max);
 void connect_reader_fini(struct connect_reader *r);
