@@ -179,6 +179,8 @@ test: deps-test ## set up, build, run all tests (T=name for some)
 	@$(MAKE) unit
 
 run: deps ## build, then make the calculator in a sandbox
+	@test -f host/main.c || { echo "make run: the program is not written yet;" \
+		"README.md says what exists" >&2; exit 1; }
 	@$(MAKE) build-all
 	@$(B)/e2blua apps/calculator.lua
 
