@@ -1,0 +1,261 @@
+/* The event loop: libuv's door. See loop.h. */
+#include "loop.h"
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <uv.h>
+
+struct loop {
+    uv_loop_t uv;
+    bool closing;
+};
+
+struct loop *loop_new(struct err *e)
+{
+    struct loop *l = mem_alloc(sizeof(*l));
+    int r = uv_loop_init(&l->uv);
+    if (r < 0) {
+        err_set(e, "internal", "event loop: %s", uv_strerror(r));
+        free(l);
+        return NULL;
+    }
+    l->uv.data = l;
+    return l;
+}
+
+void loop_free(struct loop *l)
+{
+    if (!l)
+        return;
+    /* Close callbacks of handles that were just closed are still due. */
+    for (int i = 0; i < 100 && uv_loop_close(&l->uv) == UV_EBUSY; i++)
+        uv_run(&l->uv, UV_RUN_NOWAIT);
+    assert(!uv_loop_alive(&l->uv));
+    free(l);
+}
+
+void *loop_uv(struct loop *l)
+{
+    return &l->uv;
+}
+
+void loop_run(struct loop *l)
+{
+    uv_run(&l->uv, UV_RUN_DEFAULT);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+bool loop_turn(struct loop *l, int timeout_ms)
+{
+    struct loop_timer *limit = NULL;
+    if (timeout_ms > 0) {
+        loop_after(l, (uint64_t)timeout_ms, nothing, NULL, &limit);
+        loop_timer_unref(limit);
+    }
+    bool alive =
+        uv_run(&l->uv, timeout_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;
+    loop_timer_stop(limit);
+    return alive;
+}
+
+void loop_stop(struct loop *l)
+{
+    uv_stop(&l->uv);
+}
+
+uint64_t loop_now(struct loop *l)
+{
+    return uv_now(&l->uv);
+}
+
+static void count(uv_handle_t *h, void *arg)
+{
+    unsigned *n = arg;
+    *n += uv_is_active(h) && uv_has_ref(h) && !uv_is_closing(h);
+}
+
+unsigned loop_handles(struct loop *l)
+{
+    unsigned n = 0;
+    uv_walk(&l->uv, count, &n);
+    return n;
+}
+
+/* ---- timers ---- */
+
+struct loop_timer {
+    uv_timer_t uv;
+    void (*fn)(void *arg);
+    void *arg;
+    struct loop_timer **slot;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+static void timer_end(struct loop_timer *t)
+{
+    if (t->slot)
+        *t->slot = NULL;
+    t->slot = NULL;
+    uv_close((uv_handle_t *)&t->uv, free_handle);
+}
+
+static void timer_fired(uv_timer_t *uv)
+{
+    struct loop_timer *t = uv->data;
+    timer_end(t); /* first: fn may start the next one in the same slot */
+    t->fn(t->arg);
+}
+
+struct loop_timer *loop_after(struct loop *l, uint64_t ms,
+                              void (*fn)(void *arg), void *arg,
+                              struct loop_timer **slot)
+{
+    struct loop_timer *t = mem_alloc(sizeof(*t));
+    t->fn = fn;
+    t->arg = arg;
+    t->slot = slot;
+    t->uv.data = t;
+    uv_timer_init(&l->uv, &t->uv);
+    /* libuv counts from the turn's cached time, which may be old by now. */
+    uv_update_time(&l->uv);
+    uv_timer_start(&t->uv, timer_fired, ms, 0);
+    if (slot)
+        *slot = t;
+    return t;
+}
+
+void loop_timer_stop(struct loop_timer *t)
+{
+    if (t)
+        timer_end(t);
+}
+
+void loop_timer_unref(struct loop_timer *t)
+{
+    uv_unref((uv_handle_t *)&t->uv);
+}
+
+void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+    loop_after(l, 0, fn, arg, NULL);
+}
+
+/* ---- descriptors ---- */
+
+struct loop_watch {
+    uv_poll_t uv;
+    void (*fn)(void *arg, unsigned events);
+    void *arg;
+};
+
+static void watch_fired(uv_poll_t *uv, int status, int events)
+{
+    struct loop_watch *w = uv->data;
+    unsigned got = 0;
+    if (status < 0)
+        got |= LOOP_ERROR;
+    if (events & (UV_READABLE | UV_DISCONNECT))
+        got |= LOOP_READ;
+    if (events & UV_WRITABLE)
+        got |= LOOP_WRITE;
+    w->fn(w->arg, got);
+}
+
+struct loop_watch *loop_watch(struct loop *l, int fd, unsigned events,
+                              void (*fn)(void *arg, unsigned events), void *arg,
+                              struct err *e)
+{
+    struct loop_watch *w = mem_alloc(sizeof(*w));
+    w->fn = fn;
+    w->arg = arg;
+    int r = uv_poll_init(&l->uv, &w->uv, fd);
+    if (r < 0) {
+        err_set(e, "internal", "watch descriptor %d: %s", fd, uv_strerror(r));
+        free(w);
+        return NULL;
+    }
+    w->uv.data = w;
+    loop_watch_set(w, events);
+    return w;
+}
+
+void loop_watch_set(struct loop_watch *w, unsigned events)
+{
+    int want = 0;
+    if (events & LOOP_READ)
+        want |= UV_READABLE;
+    if (events & LOOP_WRITE)
+        want |= UV_WRITABLE;
+    if (want)
+        uv_poll_start(&w->uv, want, watch_fired);
+    else
+        uv_poll_stop(&w->uv);
+}
+
+void loop_watch_stop(struct loop_watch *w)
+{
+    if (!w)
+        return;
+    uv_poll_stop(&w->uv);
+    uv_close((uv_handle_t *)&w->uv, free_handle);
+}
+
+void loop_watch_unref(struct loop_watch *w)
+{
+    uv_unref((uv_handle_t *)&w->uv);
+}
+
+/* ---- wake-ups ---- */
+
+struct loop_wake {
+    uv_async_t uv;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void wake_fired(uv_async_t *uv)
+{
+    struct loop_wake *w = uv->data;
+    w->fn(w->arg);
+}
+
+struct loop_wake *loop_wake_new(struct loop *l, void (*fn)(void *arg),
+                                void *arg, struct err *e)
+{
+    struct loop_wake *w = mem_alloc(sizeof(*w));
+    w->fn = fn;
+    w->arg = arg;
+    int r = uv_async_init(&l->uv, &w->uv, wake_fired);
+    if (r < 0) {
+        err_set(e, "internal", "wake-up: %s", uv_strerror(r));
+        free(w);
+        return NULL;
+    }
+    w->uv.data = w;
+    return w;
+}
+
+void loop_wake_send(struct loop_wake *w)
+{
+    uv_async_send(&w->uv);
+}
+
+void loop_wake_free(struct loop_wake *w)
+{
+    if (w)
+        uv_close((uv_handle_t *)&w->uv, free_handle);
+}
+
+void loop_wake_unref(struct loop_wake *w)
+{
+    uv_unref((uv_handle_t *)&w->uv);
+}
