@@ -8,7 +8,6 @@
 
 struct loop {
     uv_loop_t uv;
-    bool closing;
 };
 
 struct loop *loop_new(struct err *e)
@@ -29,9 +28,12 @@ void loop_free(struct loop *l)
     if (!l)
         return;
     /* Close callbacks of handles that were just closed are still due. */
-    for (int i = 0; i < 100 && uv_loop_close(&l->uv) == UV_EBUSY; i++)
+    int r = uv_loop_close(&l->uv);
+    for (int i = 0; i < 100 && r == UV_EBUSY; i++) {
         uv_run(&l->uv, UV_RUN_NOWAIT);
-    assert(!uv_loop_alive(&l->uv));
+        r = uv_loop_close(&l->uv);
+    }
+    assert(r == 0 && "a handle is still open");
     free(l);
 }
 
