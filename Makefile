@@ -105,7 +105,7 @@ $(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
 	$(COMPILE) -c -o $@ $<
 
 LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
-HOST_OBJ = $(B)/obj/host/main.o $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
+HOST_OBJ = $(call obj,$(wildcard host/*.c)) $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
 HOST_LIBS = -l:libuv_a.a -l:libjansson.a -l:liblua5.4-cjson.a \
 	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
 $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
@@ -179,8 +179,8 @@ test: deps-test ## set up, build, run all tests (T=name for some)
 	@$(MAKE) unit
 
 run: deps ## build, then make the calculator in a sandbox
-	@test -f host/main.c || { echo "make run: the program is not written yet;" \
-		"README.md says what exists" >&2; exit 1; }
+	@test -f scripts/apps/calculator.lua || { echo "make run: there is no app" \
+		"yet; README.md says what exists" >&2; exit 1; }
 	@$(MAKE) build-all
 	@$(B)/e2blua apps/calculator.lua
 
