@@ -10,7 +10,7 @@ B ?= build
 SAN ?=
 T ?=
 
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -196,14 +196,17 @@ LINT_SRC = $(filter host/%,$(filter-out host/sandbox/%_gen.c,$(C_ALL)))
 LINT_FLAGS = -std=c11 $(DEFS) -Ihost -Itests/lib -I$(B)/gen \
 	-isystem /usr/share/include/llhttp $(LUA_CFLAGS)
 
+TIDY_FLAGS = -std=c11 -D_GNU_SOURCE -DE2B_VERSION="0" -DE2B_PREFIX="/" -Ihost \
+	-I$(B)/gen -isystem /usr/share/include/llhttp $(LUA_CFLAGS)
+
 lint: deps-check ## clang-tidy, cppcheck, luacheck, layers, headers
-	@$(MAKE) $(B)/gen/seccomp_table.h
+	@$(MAKE) $(if $(wildcard host/sandbox/seccomp_gen.c),$(B)/gen/seccomp_table.h,build-all)
 	@sh tests/lib/layers.sh
 	@for h in $(H_ALL); do \
 		$(CC) $(LINT_FLAGS) -Wall -Wextra -Werror -fsyntax-only -x c $$h || \
 		exit 1; done
-	@printf '%s\n' $(LINT_SRC) | xargs -P$$(nproc) -n4 clang-tidy --quiet \
-		--extra-arg=-Wno-unknown-warning-option -- $(LINT_FLAGS)
+	@printf '%s\n' $(LINT_SRC) | TIDY='$(TIDY_FLAGS)' xargs -P$$(nproc) -n4 \
+		sh -c 'clang-tidy --quiet "$$@" -- $$TIDY' tidy
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
 		--enable=warning,performance,portability \
 		--suppress=missingIncludeSystem --library=posix \
