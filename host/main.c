@@ -2,6 +2,9 @@
  * prints a fatal error. */
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/str.h"
+#include "bind/lutil.h"
+#include "bind/task.h"
 #include "find.h"
 
 #include <lauxlib.h>
@@ -40,26 +43,18 @@ struct options {
     int script; /* index in argv of FILE or "-", 0: none */
 };
 
-/* The running state for the signal handler; the only writable global. */
+/* What the signal handler needs; the only writable global. */
 static struct {
-    lua_State *L;
+    struct sched *sched;
     volatile sig_atomic_t signal;
 } interrupted;
-
-static void stop_hook(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    luaL_error(L, "interrupted");
-}
 
 /* The second signal finds the default action. */
 static void on_signal(int sig)
 {
     signal(sig, SIG_DFL);
     interrupted.signal = sig;
-    lua_sethook(interrupted.L, stop_hook,
-                LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    task_interrupt(interrupted.sched);
 }
 
 static int usage(const char *what, const char *arg)
@@ -132,15 +127,24 @@ static int search_stdlib(lua_State *L)
     return 2;
 }
 
-/* os.exit(code) closes the state, so that <close> variables are closed. */
-static int unwinding_exit(lua_State *L)
+/* Our C modules lie beside the program, or where `make install` puts them. */
+static void set_cpath(lua_State *L)
 {
-    lua_settop(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_pushboolean(L, 1);
-    lua_call(L, 2, 0);
-    return 0;
+    char exe[4096], dir[4096];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    exe[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash)
+        *slash = '\0';
+    const char *mods = "/modules";
+    if (str_fmt(dir, sizeof(dir), "%s%s", exe, mods) < 0 ||
+        access(dir, X_OK) < 0)
+        str_fmt(dir, sizeof(dir), "%s/../lib/e2blua", exe);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "cpath");
+    lua_pushfstring(L, "%s/?.so;%s", dir, lua_tostring(L, -1));
+    lua_setfield(L, -3, "cpath");
+    lua_pop(L, 2);
 }
 
 static void open_libs(lua_State *L)
@@ -163,13 +167,16 @@ static void open_libs(lua_State *L)
     lua_pushcfunction(L, search_stdlib);
     lua_seti(L, -2, 2);
     lua_pop(L, 2);
-
-    lua_getglobal(L, "os");
-    lua_getfield(L, -1, "exit");
-    lua_pushcclosure(L, unwinding_exit, 1);
-    lua_setfield(L, -2, "exit");
-    lua_pop(L, 1);
+    set_cpath(L);
 }
+
+struct call {
+    int argc;
+    char **argv;
+    const struct options *options;
+    struct loop *loop;
+    int code;
+};
 
 static void set_arg(lua_State *L, int argc, char **argv, int script)
 {
@@ -203,88 +210,105 @@ static int load_script(lua_State *L, const char *name)
     return r;
 }
 
-static int message(lua_State *L)
+/* The error on top of the stack, as one readable line and the remedy. */
+static void report(lua_State *L)
 {
-    bool verbose = lua_toboolean(L, lua_upvalueindex(1));
-    const char *text = lua_tostring(L, 1);
-    if (!text && luaL_callmeta(L, 1, "__tostring"))
+    int e = lua_gettop(L);
+    bool ours = false;
+    if (lua_istable(L, e) && lua_getmetatable(L, e)) {
+        luaL_getmetatable(L, LUTIL_ERROR_CLASS);
+        ours = lua_rawequal(L, -1, -2);
+        lua_settop(L, e);
+    }
+    const char *text = NULL, *where = NULL, *remedy = NULL, *trace = NULL;
+    if (ours) {
+        lua_getfield(L, e, "message");
+        lua_getfield(L, e, "where");
+        lua_getfield(L, e, "remedy");
+        lua_getfield(L, e, "traceback");
+        text = lua_tostring(L, e + 1);
+        where = lua_tostring(L, e + 2);
+        remedy = lua_tostring(L, e + 3);
+        trace = lua_tostring(L, e + 4);
+    } else if (lua_isstring(L, e) || luaL_callmeta(L, e, "__tostring")) {
         text = lua_tostring(L, -1);
+    }
     if (!text)
         text = lua_pushfstring(L, "the script failed with a %s as its error",
-                               luaL_typename(L, 1));
-    if (verbose)
-        luaL_traceback(L, L, text, 1);
-    else
-        lua_pushstring(L, text);
-    return 1;
+                               luaL_typename(L, e));
+    fprintf(stderr, "e2blua: %s%s%s\n", where ? where : "", where ? ": " : "",
+            text);
+    if (remedy)
+        fprintf(stderr, "  %s\n", remedy);
+    if (trace)
+        fprintf(stderr, "%s\n", trace);
 }
 
-static int run(lua_State *L, int argc, char **argv, const struct options *o)
+static int run(lua_State *L, struct call *c)
 {
-    set_arg(L, argc, argv, o->script);
+    const struct options *o = c->options;
+    set_arg(L, c->argc, c->argv, o->script);
     int r = o->code ? luaL_loadbuffer(L, o->code, strlen(o->code), "=(-e)")
-                    : load_script(L, argv[o->script]);
+                    : load_script(L, c->argv[o->script]);
     if (r < 0)
         return EXIT_USAGE;
-    if (r == LUA_OK) {
-        int first = o->script + 1, n = argc > first ? argc - first : 0;
-        lua_pushboolean(L, o->verbose);
-        lua_pushcclosure(L, message, 1);
-        lua_insert(L, 1);
-        luaL_checkstack(L, n + 1, "too many arguments");
-        for (int i = 0; i < n; i++)
-            lua_pushstring(L, argv[first + i]);
-        r = lua_pcall(L, n, 0, 1);
-    }
     if (r != LUA_OK) {
-        const char *text = lua_tostring(L, -1);
-        fprintf(stderr, "e2blua: %s\n", text ? text : "unknown error");
+        report(L);
         return EXIT_SCRIPT;
     }
-    return 0;
+    int first = o->script + 1, n = c->argc > first ? c->argc - first : 0;
+    luaL_checkstack(L, n + 1, "too many arguments");
+    for (int i = 0; i < n; i++)
+        lua_pushstring(L, c->argv[first + i]);
+    int code = 0;
+    if (task_run(interrupted.sched, n, &code) == 0)
+        return code;
+    if (!interrupted.signal)
+        report(L);
+    return EXIT_SCRIPT;
 }
-
-struct call {
-    int argc;
-    char **argv;
-    const struct options *options;
-    int code;
-};
 
 static int protected_main(lua_State *L)
 {
     struct call *c = lua_touserdata(L, 1);
     lua_settop(L, 0);
     open_libs(L);
-    c->code = run(L, c->argc, c->argv, c->options);
+    interrupted.sched = task_open(L, c->loop);
+    if (!interrupted.sched)
+        return luaL_error(L, "no scheduler");
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    c->code = run(L, c);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct options o = {0};
+    struct err e;
     int r = parse(argc, argv, &o);
     if (r != 0)
         return r - 1;
     if (o.verbose)
         log_open(STDERR_FILENO, LOG_DEBUG);
+    signal(SIGPIPE, SIG_IGN);
+    struct call c = {argc, argv, &o, loop_new(&e), EXIT_BUG};
     lua_State *L = luaL_newstate();
-    if (!L) {
+    if (!L || !c.loop) {
         fputs("e2blua: not enough memory\n", stderr);
         return EXIT_BUG;
     }
-    interrupted.L = L;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    struct call c = {argc, argv, &o, EXIT_BUG};
     lua_pushcfunction(L, protected_main);
     lua_pushlightuserdata(L, &c);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK)
         fprintf(stderr, "e2blua: internal error: %s\n", lua_tostring(L, -1));
     lua_close(L);
-    if (interrupted.signal) {
-        signal(interrupted.signal, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    if (interrupted.sched)
+        task_close(interrupted.sched);
+    loop_free(c.loop);
+    if (interrupted.signal)
         raise(interrupted.signal);
-    }
     return c.code;
 }

@@ -3,9 +3,6 @@
 
 #include <stdarg.h>
 
-/* The class of stdlib/e2b/error.lua; made here when C raises first. */
-#define ERROR_CLASS "e2b.Error"
-
 static void push_error(lua_State *L, const char *kind, const char *message)
 {
     lua_createtable(L, 0, 3);
@@ -13,7 +10,7 @@ static void push_error(lua_State *L, const char *kind, const char *message)
     lua_setfield(L, -2, "kind");
     lua_pushstring(L, message);
     lua_setfield(L, -2, "message");
-    luaL_newmetatable(L, ERROR_CLASS);
+    luaL_newmetatable(L, LUTIL_ERROR_CLASS);
     lua_setmetatable(L, -2);
 }
 

@@ -7,6 +7,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+/* The class of stdlib/e2b/error.lua; made by whoever raises first. */
+#define LUTIL_ERROR_CLASS "e2b.Error"
+
 /* Pushes an e2b.Error object made of *e (kind, message, errno). */
 void lutil_push_err(lua_State *L, const struct err *e);
 /* return lutil_fail(L, &e): pushes nil and the error object, returns 2. */
