@@ -3,10 +3,10 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine.h"
-#include "ljob.h"
 #include "lutil.h"
 #include "sandbox/launcher.h"
 #include "sandbox/layers.h"
+#include "work.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ extern const char _binary_envd_start[], _binary_envd_end[];
 /* ---- launching (on a worker) --------------------------------------------- */
 
 struct launch {
-    struct ljob j;
+    struct work w;
     char *id, *cache, *dir, *run_dir, *log, *hosts, *resolv_conf;
     char *layers[LAUNCHER_MAX_LAYERS];
     int nlayers;
@@ -84,13 +84,14 @@ static void close_all(struct fds *f)
     fd_close(&f->api);
 }
 
-static void launch_run(struct ljob *j)
+static int launch_run(struct work *w, struct err *e)
 {
     static char arg0[] = "envd";
-    struct launch *l = (struct launch *)j;
+    struct launch *l = (struct launch *)w;
     struct fds f = {-1, -1, -1, -1, -1, {0}, 0};
     char *argv[] = {arg0, NULL}, *envp[] = {NULL};
-    if ((j->rc = open_all(l, &f, &j->e)) == 0) {
+    int r = open_all(l, &f, e);
+    if (r == 0) {
         struct launcher_spec s = {
             .id = l->id,
             .hostname = "e2b",
@@ -108,15 +109,16 @@ static void launch_run(struct ljob *j)
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
         };
-        j->rc = launcher_start(&s, &l->child, &j->e);
-        l->launched = j->rc == 0;
+        r = launcher_start(&s, &l->child, e);
+        l->launched = r == 0;
     }
     close_all(&f);
+    return r;
 }
 
-static void launch_release(struct ljob *j)
+static void launch_fini(struct work *w)
 {
-    struct launch *l = (struct launch *)j;
+    struct launch *l = (struct launch *)w;
     if (l->launched) { /* nobody took it */
         launcher_kill(&l->child, KILL_MS, NULL);
         fd_close(&l->child.pidfd);
@@ -242,41 +244,39 @@ static int l_usage(lua_State *L)
 /* ---- killing (on a worker) ----------------------------------------------- */
 
 struct killing {
-    struct ljob j;
+    struct work w;
     struct launcher_child child;
 };
 
-static void kill_run(struct ljob *j)
+static int kill_run(struct work *w, struct err *e)
 {
-    struct killing *k = (struct killing *)j;
-    j->rc = launcher_kill(&k->child, KILL_MS, &j->e);
+    struct killing *k = (struct killing *)w;
+    return launcher_kill(&k->child, KILL_MS, e);
 }
 
-static void kill_release(struct ljob *j)
+static void kill_fini(struct work *w)
 {
-    fd_close(&((struct killing *)j)->child.pidfd);
+    fd_close(&((struct killing *)w)->child.pidfd);
 }
 
-static int killed(lua_State *L, int status, lua_KContext ctx)
+static int push_true(lua_State *L, struct work *w)
 {
-    const struct ljob *j = (const struct ljob *)ctx;
-    (void)status;
-    if (j->rc < 0)
-        return lutil_fail(L, &j->e);
+    (void)w;
     lua_pushboolean(L, 1);
     return 1;
 }
+
+static const struct work_class KILLING = {kill_run, push_true, kill_fini};
 
 /* box:kill() -> true | nil, error; returns when nothing of it is left */
 static int l_box_kill(lua_State *L)
 {
     const struct box *b = check_box(L);
-    struct killing *k =
-        (struct killing *)ljob_new(L, sizeof(*k), kill_run, kill_release);
+    struct killing *k = work_new(L, sizeof(*k), &KILLING);
     k->child = b->child;
     if (b->child.pidfd >= 0)
         k->child.pidfd = fcntl(b->child.pidfd, F_DUPFD_CLOEXEC, 3);
-    return ljob_start(L, &k->j, killed);
+    return work_call(L, &k->w);
 }
 
 /* kill{pid=, start_time=, cgroup=} -> true | nil, error: a sandbox of an earlier
@@ -287,13 +287,12 @@ static int l_kill(lua_State *L)
     long long pid = lutil_opt_int(L, 1, "pid", 0);
     long long start = lutil_opt_int(L, 1, "start_time", 0);
     const char *cgroup = lutil_opt_str(L, 1, "cgroup", "");
-    struct killing *k =
-        (struct killing *)ljob_new(L, sizeof(*k), kill_run, kill_release);
+    struct killing *k = work_new(L, sizeof(*k), &KILLING);
     k->child.pid = (pid_t)pid;
     k->child.pidfd = -1;
     k->child.start_time = (uint64_t)start;
     str_fmt(k->child.cgroup, sizeof(k->child.cgroup), "%s", cgroup);
-    return ljob_start(L, &k->j, killed);
+    return work_call(L, &k->w);
 }
 
 /* ---- launch -------------------------------------------------------------- */
@@ -328,12 +327,9 @@ static int envd_fd(lua_State *L, struct err *e)
     return fd ? *fd : -1;
 }
 
-static int launched(lua_State *L, int status, lua_KContext ctx)
+static int push_box(lua_State *L, struct work *w)
 {
-    struct launch *l = (struct launch *)ctx;
-    (void)status;
-    if (l->j.rc < 0)
-        return lutil_fail(L, &l->j.e);
+    struct launch *l = (struct launch *)w;
     struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
     memset(b, 0, sizeof(*b));
     b->child.pidfd = -1;
@@ -342,6 +338,8 @@ static int launched(lua_State *L, int status, lua_KContext ctx)
     l->launched = false;
     return 1;
 }
+
+static const struct work_class LAUNCH = {launch_run, push_box, launch_fini};
 
 static char *opt_copy(lua_State *L, const char *field, const char *dflt)
 {
@@ -390,8 +388,7 @@ static int l_launch(lua_State *L)
     if (envd < 0)
         return lutil_fail(L, &e);
     lua_settop(L, 2); /* options, layers */
-    struct launch *l =
-        (struct launch *)ljob_new(L, sizeof(*l), launch_run, launch_release);
+    struct launch *l = work_new(L, sizeof(*l), &LAUNCH);
     l->envd = envd;
     l->limits = limits;
     l->tmp_tmpfs = tmp;
@@ -407,7 +404,7 @@ static int l_launch(lua_State *L)
         l->layers[l->nlayers++] = mem_strdup(lua_tostring(L, -1));
         lua_pop(L, 1);
     }
-    return ljob_start(L, &l->j, launched);
+    return work_call(L, &l->w);
 }
 
 void engine_box_open(lua_State *L)

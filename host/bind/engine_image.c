@@ -2,9 +2,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine.h"
-#include "ljob.h"
 #include "lutil.h"
 #include "sandbox/image.h"
+#include "work.h"
 
 #include <lauxlib.h>
 #include <pthread.h>
@@ -23,7 +23,7 @@ struct progress {
 #define MAKER_CLASS "e2b.image"
 
 struct making {
-    struct ljob j;
+    struct work w;
     char *cache;
     char id[65];
     struct progress *p;
@@ -49,30 +49,26 @@ static void on_progress(void *arg, const char *stage, int percent)
     pthread_mutex_unlock(&p->lock);
 }
 
-static void make_run(struct ljob *j)
+static int make_run(struct work *w, struct err *e)
 {
-    struct making *m = (struct making *)j;
-    j->rc = image_base_make(m->cache, m->id, on_progress, m->p, &m->p->stop,
-                            &j->e);
+    struct making *m = (struct making *)w;
+    return image_base_make(m->cache, m->id, on_progress, m->p, &m->p->stop, e);
 }
 
-static void make_release(struct ljob *j)
+static void make_fini(struct work *w)
 {
-    struct making *m = (struct making *)j;
-    m->p->stop = 1;
+    struct making *m = (struct making *)w;
     progress_drop(m->p);
     free(m->cache);
 }
 
-static int made(lua_State *L, int status, lua_KContext ctx)
+static int push_id(lua_State *L, struct work *w)
 {
-    const struct making *m = (const struct making *)ctx;
-    (void)status;
-    if (m->j.rc < 0)
-        return lutil_fail(L, &m->j.e);
-    lua_pushstring(L, m->id);
+    lua_pushstring(L, ((const struct making *)w)->id);
     return 1;
 }
+
+static const struct work_class MAKING = {make_run, push_id, make_fini};
 
 static struct progress *check_maker(lua_State *L)
 {
@@ -88,14 +84,13 @@ static int l_run(lua_State *L)
 {
     struct progress *p = check_maker(L);
     const char *cache = luaL_checkstring(L, 2);
-    struct making *m =
-        (struct making *)ljob_new(L, sizeof(*m), make_run, make_release);
+    struct making *m = work_new(L, sizeof(*m), &MAKING);
     pthread_mutex_lock(&p->lock);
     p->refs++;
     pthread_mutex_unlock(&p->lock);
     m->p = p;
     m->cache = mem_strdup(cache);
-    return ljob_start(L, &m->j, made);
+    return work_call(L, &m->w);
 }
 
 /* maker:progress() -> stage, percent (-1: unknown) */

@@ -4,9 +4,9 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "engine.h"
-#include "ljob.h"
 #include "lutil.h"
 #include "sandbox/layers.h"
+#include "work.h"
 
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -37,12 +37,9 @@ static int l_meta(lua_State *L)
     return 1;
 }
 
-static int finished(lua_State *L, int status, lua_KContext ctx)
+static int push_true(lua_State *L, struct work *w)
 {
-    const struct ljob *j = (const struct ljob *)ctx;
-    (void)status;
-    if (j->rc < 0)
-        return lutil_fail(L, &j->e);
+    (void)w;
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -50,35 +47,33 @@ static int finished(lua_State *L, int status, lua_KContext ctx)
 /* ---- sealing ------------------------------------------------------------- */
 
 struct sealing {
-    struct ljob j;
+    struct work w;
     char *cache, *parent, *upper, *id, *meta;
 };
 
-static void seal_run(struct ljob *j)
+static int seal_run(struct work *w, struct err *e)
 {
-    const struct sealing *s = (const struct sealing *)j;
-    int cache = -1, parent = -1;
-    j->rc = layers_open(s->cache, &cache, &j->e);
-    if (j->rc == 0) {
-        parent = open(s->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        j->rc = parent < 0
-                    ? err_errno(&j->e, NULL, "cannot open %s", s->parent)
-                    : layers_seal(cache, parent, s->upper, s->id, s->meta,
-                                  &j->e);
-    }
-    fd_close(&parent);
-    fd_close(&cache);
+    const struct sealing *s = (const struct sealing *)w;
+    FD_AUTO int cache = -1;
+    if (layers_open(s->cache, &cache, e) < 0)
+        return -1;
+    FD_AUTO int parent = open(s->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0)
+        return err_errno(e, NULL, "cannot open %s", s->parent);
+    return layers_seal(cache, parent, s->upper, s->id, s->meta, e);
 }
 
-static void seal_release(struct ljob *j)
+static void seal_fini(struct work *w)
 {
-    struct sealing *s = (struct sealing *)j;
+    struct sealing *s = (struct sealing *)w;
     free(s->cache);
     free(s->parent);
     free(s->upper);
     free(s->id);
     free(s->meta);
 }
+
+static const struct work_class SEALING = {seal_run, push_true, seal_fini};
 
 /* layer_seal(cache, folder, upper, id, meta JSON) -> true | nil, error: the
  * tree folder/upper becomes the layer id */
@@ -87,49 +82,49 @@ static int l_seal(lua_State *L)
     const char *arg[5];
     for (int i = 0; i < 5; i++)
         arg[i] = luaL_checkstring(L, i + 1);
-    struct sealing *s =
-        (struct sealing *)ljob_new(L, sizeof(*s), seal_run, seal_release);
+    struct sealing *s = work_new(L, sizeof(*s), &SEALING);
     s->cache = mem_strdup(arg[0]);
     s->parent = mem_strdup(arg[1]);
     s->upper = mem_strdup(arg[2]);
     s->id = mem_strdup(arg[3]);
     s->meta = mem_strdup(arg[4]);
-    return ljob_start(L, &s->j, finished);
+    return work_call(L, &s->w);
 }
 
 /* ---- removing ------------------------------------------------------------ */
 
 struct removal {
-    struct ljob j;
+    struct work w;
     char *parent, *name;
 };
 
-static void remove_run(struct ljob *j)
+static int remove_run(struct work *w, struct err *e)
 {
-    const struct removal *r = (const struct removal *)j;
-    int dir = open(r->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    j->rc = dir < 0 ? err_errno(&j->e, NULL, "cannot open %s", r->parent)
-                    : path_remove_tree(dir, r->name, &j->e);
-    fd_close(&dir);
+    const struct removal *r = (const struct removal *)w;
+    FD_AUTO int dir = open(r->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_errno(e, NULL, "cannot open %s", r->parent);
+    return path_remove_tree(dir, r->name, e);
 }
 
-static void remove_release(struct ljob *j)
+static void remove_fini(struct work *w)
 {
-    struct removal *r = (struct removal *)j;
+    struct removal *r = (struct removal *)w;
     free(r->parent);
     free(r->name);
 }
+
+static const struct work_class REMOVAL = {remove_run, push_true, remove_fini};
 
 /* remove_tree(folder, name) -> true | nil, error */
 static int l_remove(lua_State *L)
 {
     const char *parent = luaL_checkstring(L, 1);
     const char *name = luaL_checkstring(L, 2);
-    struct removal *r =
-        (struct removal *)ljob_new(L, sizeof(*r), remove_run, remove_release);
+    struct removal *r = work_new(L, sizeof(*r), &REMOVAL);
     r->parent = mem_strdup(parent);
     r->name = mem_strdup(name);
-    return ljob_start(L, &r->j, finished);
+    return work_call(L, &r->w);
 }
 
 void engine_layers_open(lua_State *L)
