@@ -18,9 +18,7 @@
 
 #define LOCK_CLASS "e2b.lock"
 
-enum { ARGS_MAX = 64 };
-
-extern char **environ;
+enum { ARGS_MAX = 64, ENV_MAX = 256 };
 
 /* exe() -> path of the program */
 static int l_exe(lua_State *L)
@@ -72,6 +70,7 @@ static int l_isatty(lua_State *L)
 
 struct daemon {
     char *argv[ARGS_MAX + 1];
+    char *envp[ENV_MAX + 1];
     int null, log, report[2];
 };
 
@@ -91,7 +90,7 @@ static void become_daemon(const struct daemon *d)
     if (dup2(d->null, 0) >= 0 && dup2(d->log, 1) >= 0 && dup2(d->log, 2) >= 0 &&
         chdir("/") == 0 &&
         syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
-        execve(d->argv[0], d->argv, environ);
+        execve(d->argv[0], d->argv, d->envp);
     int why = errno;
     if (write(d->report[1], &why, sizeof(why)) < 0)
         _exit(1);
@@ -131,21 +130,31 @@ static int open_daemon(struct daemon *d, const char *log, struct err *e)
     return fd_pipe(d->report, e);
 }
 
-/* spawn_daemon({argv...}, log) -> true | nil, error. The program runs in a
- * session of its own with nothing of ours open; its output goes to log. */
+/* The strings of the array at idx, which keeps them alive. */
+static void get_words(lua_State *L, int idx, char **words, lua_Integer max)
+{
+    luaL_checktype(L, idx, LUA_TTABLE);
+    lua_Integer n = luaL_len(L, idx);
+    luaL_argcheck(L, n <= max, idx, "too many words");
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (lua_geti(L, idx, i) != LUA_TSTRING)
+            luaL_argerror(L, idx, "an array of strings expected");
+        words[i - 1] = (char *)lua_tostring(L, -1);
+        lua_pop(L, 1);
+    }
+}
+
+/* spawn_daemon({argv...}, log, {"NAME=value"...}) -> true | nil, error. The
+ * program runs in a session of its own with nothing of ours open; its output
+ * goes to log. */
 static int l_spawn_daemon(lua_State *L)
 {
     struct daemon d = {.null = -1, .log = -1, .report = {-1, -1}};
     struct err e = {0};
-    luaL_checktype(L, 1, LUA_TTABLE);
     const char *log = luaL_checkstring(L, 2);
-    lua_Integer n = luaL_len(L, 1);
-    luaL_argcheck(L, n >= 1 && n <= ARGS_MAX, 1, "1 to 64 words expected");
-    luaL_checkstack(L, (int)n, NULL);
-    for (lua_Integer i = 1; i <= n; i++) {
-        lua_geti(L, 1, i);
-        d.argv[i - 1] = (char *)luaL_checkstring(L, -1);
-    }
+    get_words(L, 1, d.argv, ARGS_MAX);
+    get_words(L, 3, d.envp, ENV_MAX);
+    luaL_argcheck(L, d.argv[0], 1, "a program expected");
     int r = open_daemon(&d, log, &e);
     if (r == 0)
         r = start(&d, &e);
