@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOCK_CLASS "e2b.lock"
@@ -56,6 +57,15 @@ static int l_pid(lua_State *L)
 static int l_uid(lua_State *L)
 {
     lua_pushinteger(L, geteuid());
+    return 1;
+}
+
+/* clock() -> microseconds since 1970 */
+static int l_clock(lua_State *L)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    lua_pushinteger(L, (lua_Integer)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
     return 1;
 }
 
@@ -213,6 +223,7 @@ int luaopen_e2b_process(lua_State *L)
                                          {"file_id", l_file_id},
                                          {"pid", l_pid},
                                          {"uid", l_uid},
+                                         {"clock", l_clock},
                                          {"isatty", l_isatty},
                                          {"spawn_daemon", l_spawn_daemon},
                                          {"lock", l_lock},
