@@ -20,6 +20,7 @@
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
 
 int luaopen_cjson(lua_State *L);
+int luaopen_e2b_httpd(lua_State *L);
 int luaopen_lpeg(lua_State *L);
 
 static const char help[] =
@@ -155,6 +156,8 @@ static void open_libs(lua_State *L)
     lua_setfield(L, -2, "cjson");
     lua_pushcfunction(L, luaopen_lpeg);
     lua_setfield(L, -2, "lpeg");
+    lua_pushcfunction(L, luaopen_e2b_httpd);
+    lua_setfield(L, -2, "e2b_httpd");
     lua_pop(L, 1);
 
     /* Behind preload, before the disk: a project cannot replace our code. */
