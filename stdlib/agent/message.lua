@@ -29,16 +29,6 @@ function M.uuid()
         h:sub(18, 20), h:sub(21, 32))
 end
 
----nil for JSON's null, else the value.
----@param v any
----@return any
-function M.value(v)
-    if v == json.null then
-        return nil
-    end
-    return v
-end
-
 ---Whether a message or content block is of a class of the Claude Agent SDK.
 ---@param message table
 ---@param class string for example "AssistantMessage" or "ToolUseBlock"

@@ -1,28 +1,26 @@
 -- The options of agent.query: checked, completed from the environment and
 -- `.env`, and turned into what the loop works with.
 local Error = require "e2b.error"
-local text = require "agent.text"
+local check = require "e2b.options"
+local dotenv = require "e2b.dotenv"
 
 local M = {}
 
--- name -> type. Names and meanings are those of ClaudeAgentOptions; the second
--- group is ours.
-local KNOWN = {
-    model = "string", system_prompt = "string|table", max_turns = "integer",
+-- Names and meanings are those of ClaudeAgentOptions; the second group is ours.
+local SPEC = {
+    model = "text", system_prompt = "string|table", max_turns = "count",
     tools = "table", allowed_tools = "table", disallowed_tools = "table",
-    permission_mode = "string", can_use_tool = "function", cwd = "string", env = "table",
+    permission_mode = { "default", "acceptEdits", "bypassPermissions", "plan", "dontAsk" },
+    can_use_tool = "callable", cwd = "text", env = "map",
     betas = "table", thinking = "table", include_partial_messages = "boolean",
 
-    sandbox = "table|userdata", user = "string", max_tokens = "integer",
-    max_retries = "integer", request_timeout = "number", idle_timeout = "number",
+    sandbox = "table|userdata", user = "text", max_tokens = "count",
+    max_retries = "integer", request_timeout = "seconds", idle_timeout = "seconds",
 }
 
 -- What a short name means when the environment does not say.
 local FAMILIES = { opus = "claude-opus-5-5", sonnet = "claude-sonnet-5-5",
     haiku = "claude-haiku-5-5" }
-local MODES = { default = true, acceptEdits = true, bypassPermissions = true, plan = true,
-    dontAsk = true }
-
 local DEFAULT_PROMPT = "You are an agent that works in an isolated Linux sandbox. "
     .. "Do what the user asks with the tools you have, check that it works, "
     .. "and end with a short summary."
@@ -31,56 +29,14 @@ local function invalid(message, remedy)
     Error.raise("invalid_argument", message, { remedy = remedy, op = "agent.query" })
 end
 
-local function has_type(value, kinds)
-    for kind in kinds:gmatch("[^|]+") do
-        if type(value) == kind or math.type(value) == kind then
-            return true
-        end
-    end
-    return false
-end
-
-local function check(options)
-    local names = {}
-    for name in pairs(KNOWN) do
-        names[#names + 1] = name
-    end
-    for name, value in pairs(options) do
-        local kinds = KNOWN[name]
-        if not kinds then
-            invalid(("agent.query has no option '%s'%s"):format(tostring(name),
-                text.nearest(tostring(name), names)))
-        elseif not has_type(value, kinds) then
-            invalid(("option %s must be %s, not %s"):format(name,
-                kinds:gsub("|", " or "), math.type(value) or type(value)))
-        end
-    end
-    for _, name in ipairs { "max_turns", "max_tokens", "request_timeout", "idle_timeout" } do
-        if options[name] and options[name] <= 0 then
-            invalid(("option %s must be more than 0, not %s"):format(name, options[name]))
-        end
-    end
-    if options.max_retries and options.max_retries < 0 then
-        invalid(("option max_retries must be 0 or more, not %d"):format(options.max_retries))
-    end
-    if options.permission_mode and not MODES[options.permission_mode] then
-        local modes = {}
-        for name in pairs(MODES) do
-            modes[#modes + 1] = name
-        end
-        invalid(("there is no permission mode '%s'%s"):format(options.permission_mode,
-            text.nearest(options.permission_mode, modes)))
-    end
-end
-
 -- Looks in options.env, then in the environment and .env.
 local function lookup(options)
-    local dotenv = require "e2b.dotenv"
     return function(name)
-        local value = options.env and options.env[name] or dotenv.getenv(name)
-        if value ~= nil and value ~= "" then
-            return tostring(value)
+        local own = options.env and options.env[name]
+        if own and own ~= "" then
+            return own
         end
+        return (dotenv.lookup(name))
     end
 end
 
@@ -122,6 +78,10 @@ local function endpoint(options, env)
         Error.raise("authentication", "there is no key for the model", { op = "agent.query",
             remedy = "set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN in the environment or .env" })
     end
+    if not (options.env and options.env.ANTHROPIC_BASE_URL) then
+        dotenv.warn_of_foreign_url({ "ANTHROPIC_BASE_URL" },
+            key and "ANTHROPIC_API_KEY" or "ANTHROPIC_AUTH_TOKEN")
+    end
     local ms = tonumber(env "API_TIMEOUT_MS" or "")
     return { base_url = base_url, api_key = key, auth_token = not key and token or nil,
         betas = options.betas, timeout = options.request_timeout or (ms and ms / 1000) or 600,
@@ -145,11 +105,8 @@ end
 local function tool_env(options)
     local out = {}
     for name, value in pairs(options.env or {}) do
-        if type(name) ~= "string" or type(value) == "table" then
-            invalid("option env must be a table of names and texts")
-        end
         if not name:find("^ANTHROPIC_") then
-            out[name] = tostring(value)
+            out[name] = value
         end
     end
     return out
@@ -175,31 +132,28 @@ function M.has_key()
     return (env "ANTHROPIC_API_KEY" or env "ANTHROPIC_AUTH_TOKEN") ~= nil
 end
 
----Checks and completes the options of a query. permission_mode is "bypassPermissions" (the sandbox
----is the limit) unless allowed_tools or can_use_tool is given: then "default".
+---Checks and completes the options of a query. permission_mode is
+---"bypassPermissions" (the sandbox is the limit) unless allowed_tools or
+---can_use_tool is given: then "default".
 ---@param options table|nil
 ---@return table resolved model, endpoint, key_source, system_prompt, max_tokens, thinking, env,
 ---and the given options
 ---Raises invalid_argument for an unknown or wrong option, authentication without a key.
 function M.resolve(options)
+    local out = check.check("agent.query", options, SPEC)
     options = options or {}
-    if type(options) ~= "table" then
-        invalid("options must be a table, not " .. type(options))
+    if out.max_retries and out.max_retries < 0 then
+        invalid(("option max_retries must be 0 or more, not %d"):format(out.max_retries))
     end
-    check(options)
     local env = lookup(options)
-    local out = {}
-    for name, value in pairs(options) do
-        out[name] = value
-    end
     out.model = model_name(options, env)
     out.system_prompt = system_prompt(options)
     out.thinking = thinking(options)
     out.env = tool_env(options)
     out.endpoint = endpoint(options, env)
     out.key_source = out.endpoint.api_key and "ANTHROPIC_API_KEY" or "ANTHROPIC_AUTH_TOKEN"
-    out.max_tokens = options.max_tokens or math.tointeger(tonumber(env "CLAUDE_CODE_MAX_OUTPUT_TOKENS" or ""))
-        or 32000
+    local max = tonumber(env "CLAUDE_CODE_MAX_OUTPUT_TOKENS" or "")
+    out.max_tokens = options.max_tokens or math.tointeger(max) or 32000
     out.permission_mode = options.permission_mode
         or ((options.allowed_tools or options.can_use_tool) and "default")
         or "bypassPermissions"

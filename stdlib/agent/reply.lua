@@ -95,7 +95,7 @@ end
 -- The input of a tool call must be an object; one that is not is answered with
 -- an error result instead of ending the run.
 local function finish_input(self, block, source)
-    local input, err = nil, nil
+    local input, err
     if source == "" then
         input = type(block.input) == "table" and block.input or {}
     else

@@ -1,36 +1,18 @@
 -- Small helpers for texts that agents and people read.
-local M = {}
+local options = require "e2b.options"
 
-local function distance(a, b)
-    local row = {}
-    for j = 0, #b do
-        row[j] = j
-    end
-    for i = 1, #a do
-        local corner = row[0]
-        row[0] = i
-        for j = 1, #b do
-            local cost = a:byte(i) == b:byte(j) and 0 or 1
-            local best = math.min(row[j] + 1, row[j - 1] + 1, corner + cost)
-            corner, row[j] = row[j], best
-        end
-    end
-    return row[#b]
-end
+local M = {}
 
 ---"; did you mean 'x'?" with the name nearest to word, or "".
 ---@param word string
 ---@param names string[]
 ---@return string
 function M.nearest(word, names)
-    local found, least = nil, 4
-    table.sort(names)
+    local set = {}
     for _, name in ipairs(names) do
-        local d = distance(word:lower(), name:lower())
-        if d < least and d < #name then
-            found, least = name, d
-        end
+        set[name] = true
     end
+    local found = options.nearest(word, set)
     return found and ("; did you mean '%s'?"):format(found) or ""
 end
 

@@ -35,7 +35,8 @@ local function regex(pattern)
     local out, i, depth = {}, 1, 0
     while i <= #pattern do
         local c = pattern:sub(i, i)
-        local piece, after = nil, i + 1
+        local piece
+        local after = i + 1
         if pattern:find("^%*%*/", i) then
             piece, after = "(.*/)?", i + 3
         elseif pattern:find("^%*%*", i) then
