@@ -31,9 +31,15 @@ static const char help[] =
     "usage: e2blua [options] FILE [ARGS]\n"
     "       e2blua [options] -e CODE [ARGS]\n"
     "       e2blua [options] - [ARGS]        (the script comes from stdin)\n"
+    "       e2blua VERB [ARGS]\n"
     "\n"
     "FILE is looked for as given, then in scripts/ of the current project,\n"
     "then among the scripts that the program carries.\n"
+    "\n"
+    "Verbs:\n"
+    "  list                      the running sandboxes\n"
+    "  kill ID...                ends sandboxes\n"
+    "  engine status|stop|logs   the embedded engine of this machine\n"
     "\n"
     "  -e CODE    run CODE\n"
     "  -v         log to stderr what happens; tracebacks\n"
@@ -200,10 +206,31 @@ static void set_arg(lua_State *L, int argc, char **argv, int script)
     lua_setglobal(L, "arg");
 }
 
+/* A word that is neither a path nor a file name is a verb of stdlib/cli. */
+static const struct embed_file *find_verb(const char *word)
+{
+    char path[256];
+    if (strchr(word, '/') || str_ends(word, ".lua") ||
+        str_fmt(path, sizeof(path), "stdlib/cli/%s.lua", word) < 0)
+        return NULL;
+    return find_carried(path);
+}
+
+static int load_carried(lua_State *L, const struct embed_file *f)
+{
+    const char *chunk = lua_pushfstring(L, "@%s", f->name);
+    int r = luaL_loadbuffer(L, (const char *)f->data, f->size, chunk);
+    lua_remove(L, -2);
+    return r;
+}
+
 static int load_script(lua_State *L, const char *name)
 {
     if (strcmp(name, "-") == 0)
         return luaL_loadfile(L, NULL);
+    const struct embed_file *verb = find_verb(name);
+    if (verb)
+        return load_carried(L, verb);
     struct found f;
     struct buf looked = {0};
     if (find_script(name, &f, &looked) < 0) {
@@ -215,11 +242,7 @@ static int load_script(lua_State *L, const char *name)
     buf_fini(&looked);
     if (!f.carried)
         return luaL_loadfile(L, f.path);
-    const char *chunk = lua_pushfstring(L, "@%s", f.carried->name);
-    int r = luaL_loadbuffer(L, (const char *)f.carried->data, f.carried->size,
-                            chunk);
-    lua_remove(L, -2);
-    return r;
+    return load_carried(L, f.carried);
 }
 
 /* The error on top of the stack, as one readable line and the remedy. */
