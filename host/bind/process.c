@@ -84,6 +84,19 @@ struct daemon {
     int null, log, report[2];
 };
 
+/* What the children report: first the daemon's pid, then perhaps why it could
+ * not be executed, or the other way round. */
+struct report {
+    int is_pid, value;
+};
+
+static void tell(const struct daemon *d, int is_pid, int value)
+{
+    struct report r = {is_pid, value};
+    if (write(d->report[1], &r, sizeof(r)) < 0)
+        _exit(1);
+}
+
 /* In the child: async-signal-safe calls only. */
 static void become_daemon(const struct daemon *d)
 {
@@ -91,6 +104,8 @@ static void become_daemon(const struct daemon *d)
     sigset_t none;
     setsid();
     pid_t pid = fork();
+    if (pid > 0)
+        tell(d, 1, pid);
     if (pid != 0)
         _exit(pid < 0 ? 1 : 0);
     for (int s = 1; s < NSIG; s++)
@@ -101,13 +116,11 @@ static void become_daemon(const struct daemon *d)
         chdir("/") == 0 &&
         syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
         execve(d->argv[0], d->argv, d->envp);
-    int why = errno;
-    if (write(d->report[1], &why, sizeof(why)) < 0)
-        _exit(1);
+    tell(d, 0, errno);
     _exit(1);
 }
 
-/* 0, or -1 with e filled. */
+/* The daemon's pid, or -1 with e filled. */
 static int start(struct daemon *d, struct err *e)
 {
     pid_t pid = fork();
@@ -116,17 +129,18 @@ static int start(struct daemon *d, struct err *e)
     if (pid == 0)
         become_daemon(d);
     fd_close(&d->report[1]);
-    int status = 0, why = 0;
+    int status = 0;
+    struct report r[2] = {{0, 0}, {0, 0}};
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    ssize_t n = fd_read_all(d->report[0], &why, sizeof(why), e);
-    if (n == (ssize_t)sizeof(why)) {
-        errno = why;
+    ssize_t n = fd_read_all(d->report[0], r, sizeof(r), e);
+    if (n == (ssize_t)sizeof(r)) {
+        errno = r[0].is_pid ? r[1].value : r[0].value;
         return err_errno(e, "internal", "cannot start %s", d->argv[0]);
     }
-    if (n < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    if (n != (ssize_t)sizeof(r[0]) || !r[0].is_pid)
         return err_set(e, "internal", "cannot start %s", d->argv[0]);
-    return 0;
+    return r[0].value;
 }
 
 static int open_daemon(struct daemon *d, const char *log, struct err *e)
@@ -154,7 +168,7 @@ static void get_words(lua_State *L, int idx, char **words, lua_Integer max)
     }
 }
 
-/* spawn_daemon({argv...}, log, {"NAME=value"...}) -> true | nil, error. The
+/* spawn_daemon({argv...}, log, {"NAME=value"...}) -> pid | nil, error. The
  * program runs in a session of its own with nothing of ours open; its output
  * goes to log. */
 static int l_spawn_daemon(lua_State *L)
@@ -174,7 +188,15 @@ static int l_spawn_daemon(lua_State *L)
     fd_close(&d.report[1]);
     if (r < 0)
         return lutil_fail(L, &e);
-    lua_pushboolean(L, 1);
+    lua_pushinteger(L, r);
+    return 1;
+}
+
+/* alive(pid) -> boolean: there is a process of that number */
+static int l_alive(lua_State *L)
+{
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    lua_pushboolean(L, pid > 0 && (kill(pid, 0) == 0 || errno == EPERM));
     return 1;
 }
 
@@ -226,6 +248,7 @@ int luaopen_e2b_process(lua_State *L)
                                          {"clock", l_clock},
                                          {"isatty", l_isatty},
                                          {"spawn_daemon", l_spawn_daemon},
+                                         {"alive", l_alive},
                                          {"lock", l_lock},
                                          {NULL, NULL}};
     lutil_class(L, LOCK_CLASS, lock_meta, lock);

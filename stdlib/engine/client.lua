@@ -116,7 +116,7 @@ end
 
 local function start(p)
     Error.check(fs.mkdirs(p.home, 448))
-    Error.check(process.spawn_daemon(
+    local pid = Error.check(process.spawn_daemon(
         { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
     while task.now() < deadline do
@@ -124,9 +124,9 @@ local function start(p)
         if status then
             return status
         end
-        local lock = process.lock(p.lock)
-        if lock then -- nobody runs: not yet, or it has failed
-            lock:close()
+        if not process.alive(pid) then
+            Error.raise("internal", "the engine ended at its start; its log ends:\n  " .. log_tail(p),
+                { remedy = "see " .. p.log })
         end
         task.sleep(wait)
         wait = math.min(wait * 1.5, 0.1)
