@@ -44,7 +44,7 @@ function M.call(p, method, target, timeout)
     local httpc = require "e2b_httpc"
     local x <close>, err = httpc.open {
         method = method,
-        url = "http://engine" .. target,
+        url = "http://localhost" .. target,
         unix = p.socket,
         timeout = timeout or 10,
     }

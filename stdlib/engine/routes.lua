@@ -177,7 +177,7 @@ end
 
 local function host_of(E, req)
     local host = req.headers.host
-    if not host or host == "engine" then
+    if not host or host == "localhost" then
         return "127.0.0.1:" .. E.port
     end
     return host
