@@ -422,6 +422,8 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
 bool cgroup_tree_empty(const struct cgroup_tree *t, const char *name)
 {
     struct text text;
+    if (check_name(name, NULL) < 0)
+        return true;
     for (int i = 0; i < CGROUP_KINDS; i++)
         if (first_of_root(t, i) &&
             get(&t->kind[i], name, "cgroup.procs", &text) && text.s[0])
