@@ -273,8 +273,10 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
             s->cgroup ? s->cgroup : "e2blua/", s->cgroup ? "" : s->id);
     make_plan(&plan, s);
     if (cgroup_make(out->cgroup, &s->limits, out->missing, sizeof(out->missing),
-                    e) < 0)
+                    e) < 0) {
+        out->cgroup[0] = '\0';
         return err_wrap(e, "sandbox %s", s->id);
+    }
     if (start(&plan, out, e) == 0)
         return 0;
     (void)launcher_kill(out, CLEAN_MS, NULL);

@@ -244,6 +244,8 @@ static int verb(char **a)
         return forks(atoi(a[1])), 1;
     if (!strcmp(a[0], "exit"))
         exit(atoi(a[1]));
+    if (!strcmp(a[0], "tell") && a[2])
+        return say("tell", write(atoi(a[1]), a[2], strlen(a[2]))), 2;
     if (!strcmp(a[0], "write") && a[2] && a[3])
         return write_to(a[1], a[2], atoi(a[3])), 3;
     exit(2);
