@@ -39,7 +39,8 @@ struct child {
     int trees[LAUNCH_TREES];
 };
 
-/* ---- small calls ---------------------------------------------------------- */
+/* ---- small calls ----------------------------------------------------------
+ */
 
 static int make_dir(const char *path, mode_t mode)
 {
@@ -75,7 +76,8 @@ static int mount_on_new_dir(const char *type, const char *where,
     return mount(type, where, type, flags, options);
 }
 
-/* ---- who it is ------------------------------------------------------------ */
+/* ---- who it is ------------------------------------------------------------
+ */
 
 /* Signal handlers of the parent mean nothing here; ignored signals would stay
  * ignored over exec. The parent has blocked all signals around clone. */
@@ -123,7 +125,8 @@ static int raise_loopback(struct child *c)
     return rc;
 }
 
-/* ---- the root, prepared on a scratch tmpfs -------------------------------- */
+/* ---- the root, prepared on a scratch tmpfs --------------------------------
+ */
 
 static int mount_scratch(struct child *c)
 {
@@ -141,7 +144,8 @@ static int attach_layers(struct child *c)
 {
     for (int i = 0; i <= c->plan->spec->nlayers; i++) {
         const char *name = c->plan->names[i];
-        if (make_dir(name, 0755) < 0 || move_mount_to(c->trees[i], "", name) < 0)
+        if (make_dir(name, 0755) < 0 ||
+            move_mount_to(c->trees[i], "", name) < 0)
             return -1;
         close(c->trees[i]);
     }
@@ -156,13 +160,14 @@ static int mount_overlay(struct child *c)
 static int mount_dev(struct child *c)
 {
     static const char *const nodes[][2] = {
-        {"/dev/null", "d/null"},     {"/dev/zero", "d/zero"},
-        {"/dev/full", "d/full"},     {"/dev/random", "d/random"},
+        {"/dev/null", "d/null"},       {"/dev/zero", "d/zero"},
+        {"/dev/full", "d/full"},       {"/dev/random", "d/random"},
         {"/dev/urandom", "d/urandom"}, {"/dev/tty", "d/tty"}};
-    static const char *const links[][2] = {
-        {"/proc/self/fd", "d/fd"},      {"/proc/self/fd/0", "d/stdin"},
-        {"/proc/self/fd/1", "d/stdout"}, {"/proc/self/fd/2", "d/stderr"},
-        {"pts/ptmx", "d/ptmx"}};
+    static const char *const links[][2] = {{"/proc/self/fd", "d/fd"},
+                                           {"/proc/self/fd/0", "d/stdin"},
+                                           {"/proc/self/fd/1", "d/stdout"},
+                                           {"/proc/self/fd/2", "d/stderr"},
+                                           {"pts/ptmx", "d/ptmx"}};
     const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
     (void)c;
     if (make_dir("d", 0755) < 0 ||
@@ -197,8 +202,8 @@ static int mount_proc(struct child *c)
 static int mount_sys(struct child *c)
 {
     (void)c;
-    return mount_on_new_dir(
-        "sysfs", "s", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
+    return mount_on_new_dir("sysfs", "s",
+                            MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
 }
 
 /* Writing them needs CAP_SYS_RESOURCE inside, which goes before exec. */
@@ -217,10 +222,9 @@ static int mount_run(struct child *c)
         return -1;
     if (!c->plan->spec->tmp_tmpfs)
         return 0;
-    return make_dir("tmp", 0755) < 0
-               ? -1
-               : mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV,
-                       "mode=1777");
+    return make_dir("tmp", 0755) < 0 ? -1
+                                     : mount("tmpfs", "tmp", "tmpfs",
+                                             MS_NOSUID | MS_NODEV, "mode=1777");
 }
 
 static int write_etc(struct child *c)
@@ -235,7 +239,8 @@ static int write_etc(struct child *c)
     return write_file("etc/hostname", O_APPEND, "\n");
 }
 
-/* ---- the new root: from here on links resolve inside ---------------------- */
+/* ---- the new root: from here on links resolve inside ----------------------
+ */
 
 static int pivot(struct child *c)
 {
@@ -270,10 +275,10 @@ static int make_mount_point(const char *path)
 
 static int place_etc(struct child *c)
 {
-    static const char *const files[][2] = {{"etc/hosts", "/etc/hosts"},
-                                           {"etc/resolv.conf",
-                                            "/etc/resolv.conf"},
-                                           {"etc/hostname", "/etc/hostname"}};
+    static const char *const files[][2] = {
+        {"etc/hosts", "/etc/hosts"},
+        {"etc/resolv.conf", "/etc/resolv.conf"},
+        {"etc/hostname", "/etc/hostname"}};
     if (make_dir("/etc", 0755) < 0)
         return -1;
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
@@ -295,7 +300,8 @@ static int leave_old_root(struct child *c)
     return chdir("/");
 }
 
-/* ---- what it keeps -------------------------------------------------------- */
+/* ---- what it keeps --------------------------------------------------------
+ */
 
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
  * descriptor that is still needed. */
@@ -355,7 +361,8 @@ static int drop_capabilities(struct child *c)
                           CAP(SETGID) | CAP(SETUID) | CAP(SETFCAP) |
                           CAP(SETPCAP) | CAP(NET_BIND_SERVICE) |
                           CAP(SYS_CHROOT) | CAP(KILL) | CAP(AUDIT_WRITE);
-    struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_header_struct h = {.version =
+                                             _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct d[2] = {0};
     (void)c;
     for (int i = 0; i < 64 && prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
@@ -366,7 +373,8 @@ static int drop_capabilities(struct child *c)
     return (int)syscall(SYS_capset, &h, d);
 }
 
-/* ---- all of it ------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;

@@ -50,7 +50,8 @@ static int wait_readable(int fd, int64_t deadline)
     }
 }
 
-/* ---- identity ------------------------------------------------------------- */
+/* ---- identity -------------------------------------------------------------
+ */
 
 /* State letter and field 22 of /proc/pid/stat; the command's name in between
  * may hold anything, so counting begins behind its last ')'. */
@@ -83,7 +84,8 @@ bool launcher_alive(pid_t pid, uint64_t start_time)
            start == start_time && state != 'Z' && state != 'X';
 }
 
-/* ---- plan ----------------------------------------------------------------- */
+/* ---- plan -----------------------------------------------------------------
+ */
 
 static bool made_of(const char *s, const char *set)
 {
@@ -144,7 +146,8 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
             ",upperdir=u/u,workdir=u/w,userxattr");
 }
 
-/* ---- start ---------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------
+ */
 
 /* The child runs with all signals blocked until it has reset the handlers. */
 static pid_t clone_child(const struct launch_plan *p, int cgroup, int *pidfd)
@@ -253,8 +256,7 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     c->pid = pid;
     char state;
     if (read_stat(pid, &state, &c->start_time) < 0)
-        return err_set(e, "internal", "/proc/%d/stat cannot be read",
-                       (int)pid);
+        return err_set(e, "internal", "/proc/%d/stat cannot be read", (int)pid);
     return release(p->spec, c, mine, e) ? -1 : wait_exec(mine, e);
 }
 
@@ -283,7 +285,8 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
     return err_wrap(e, "sandbox %s", s->id);
 }
 
-/* ---- end ------------------------------------------------------------------ */
+/* ---- end ------------------------------------------------------------------
+ */
 
 static int open_pidfd(pid_t pid)
 {

@@ -1,6 +1,6 @@
 /* Makes one process in a sandbox of its own: namespaces, overlay root, seccomp,
- * capabilities, cgroup. Blocking for a few ms: call it from a job; any number of
- * threads may start and kill at once. The launcher knows nothing of records,
+ * capabilities, cgroup. Blocking for a few ms: call it from a job; any number
+ * of threads may start and kill at once. The launcher knows nothing of records,
  * HTTP or what its pid 1 does. Root only.
  *
  * Ids: 0..65535 inside are LAUNCHER_ID_BASE.. outside, one range for all
@@ -65,7 +65,8 @@ struct launcher_child {
 /* Starts it; when it returns 0 the program has been executed. A failure names
  * the step ("sandbox abc: mount /proc: Operation not permitted") and leaves
  * nothing behind. Descriptors stay the caller's. Inside there are only the
- * passed descriptors, only `lo` (up, no route), and no way to new namespaces. */
+ * passed descriptors, only `lo` (up, no route), and no way to new namespaces.
+ */
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
                    struct err *e);
 /* SIGKILL to all of it (frozen or not), waits at most timeout_ms until the last

@@ -68,9 +68,9 @@ static void about(void)
            (int)getsid(0), (int)getuid(), u.nodename, (int)r.rlim_cur);
     print_file("uid_map", "/proc/self/uid_map");
     print_file("cgroup", "/proc/self/cgroup");
-    static const char *const keys[] = {"CapEff", "CapBnd", "CapPrm", "CapInh",
-                                       "NoNewPrivs", "SigBlk", "SigIgn",
-                                       "Groups"};
+    static const char *const keys[] = {"CapEff", "CapBnd",     "CapPrm",
+                                       "CapInh", "NoNewPrivs", "SigBlk",
+                                       "SigIgn", "Groups"};
     for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
         print_status(keys[i]);
 }
@@ -134,8 +134,8 @@ static void refused(void)
     say("sethostname", sethostname("x", 1));
     say("newer", syscall(9999));
     say("vsock", socket(AF_VSOCK, SOCK_STREAM, 0));
-    say("vsock_high", syscall(SYS_socket, 0x100000000L | AF_VSOCK, SOCK_STREAM,
-                              0));
+    say("vsock_high",
+        syscall(SYS_socket, 0x100000000L | AF_VSOCK, SOCK_STREAM, 0));
     say("inet", socket(AF_INET, SOCK_STREAM, 0));
     say("packet", socket(AF_PACKET, SOCK_RAW, 0));
     say("personality", syscall(SYS_personality, 0xffffffffUL));
@@ -217,9 +217,9 @@ static int verb(char **a)
     static const struct {
         const char *name;
         void (*run)(void);
-    } plain[] = {{"about", about},       {"descriptors", descriptors},
+    } plain[] = {{"about", about},         {"descriptors", descriptors},
                  {"processes", processes}, {"network", network},
-                 {"refused", refused},   {"inotify", inotify}};
+                 {"refused", refused},     {"inotify", inotify}};
     for (size_t i = 0; i < sizeof(plain) / sizeof(*plain); i++)
         if (!strcmp(a[0], plain[i].name))
             return plain[i].run(), 0;

@@ -33,11 +33,13 @@ struct world {
     struct launcher_spec spec;
     struct launcher_child child;
     char *log;
+    char cgroup[64]; /* of this process: tests of two builds may run at once */
 };
 
 static char *EMPTY_ENV[] = {NULL};
 
-/* ---- a world for one test ------------------------------------------------- */
+/* ---- a world for one test -------------------------------------------------
+ */
 
 static int program_fd(void)
 {
@@ -88,12 +90,13 @@ static int setup(void **state)
     assert_non_null(mkdtemp(w->dir));
     w->dirfd = open(w->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     w->exec_fd = program_fd();
-    w->log_fd = openat(w->dirfd, "log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC,
-                       0600);
+    w->log_fd =
+        openat(w->dirfd, "log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     folder(w, "upper");
-    w->upper_fd =
-        openat(w->dirfd, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    w->upper_fd = openat(w->dirfd, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    str_fmt(w->cgroup, sizeof(w->cgroup), "e2blua/test%d/main", (int)getpid());
     w->spec = (struct launcher_spec){.id = "launchertest",
+                                     .cgroup = w->cgroup,
                                      .hostname = "e2b.local",
                                      .layers = w->layers,
                                      .upper_fd = w->upper_fd,
@@ -190,7 +193,8 @@ static int exists(struct world *w, const char *path)
     return faccessat(w->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* ---- tests ---------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------
+ */
 
 static void test_identity(void **state)
 {
@@ -220,7 +224,7 @@ static void test_refused(void **state)
 {
     struct world *w = *state;
     static const char *const denied[] = {
-        "unshare_user", "unshare_net", "clone_user", "mount",    "umount",
+        "unshare_user", "unshare_net", "clone_user", "mount",       "umount",
         "keyctl",       "bpf",         "perf",       "userfaultfd", "kexec",
         "module",       "io_uring",    "setns",      "sethostname", "no_aslr"};
     char line[64];
@@ -233,8 +237,9 @@ static void test_refused(void **state)
     want(w, line);
     str_fmt(line, sizeof(line), "newer: %d\n", ENOSYS);
     want(w, line);
-    str_fmt(line, sizeof(line), "vsock: %d\nvsock_high: %d\ninet: 0\n"
-                                "packet: 0\npersonality: 0\n",
+    str_fmt(line, sizeof(line),
+            "vsock: %d\nvsock_high: %d\ninet: 0\n"
+            "packet: 0\npersonality: 0\n",
             EAFNOSUPPORT, EAFNOSUPPORT);
     want(w, line);
     want(w, "unshare_fs: 0\n");
@@ -270,8 +275,8 @@ static void test_files(void **state)
     assert_int_equal(st.st_uid, 0);
     assert_false(exists(w, "l0/new"));
     assert_true(exists(w, "l0/removed"));
-    assert_int_equal(fstatat(w->dirfd, "upper/u/removed", &st,
-                             AT_SYMLINK_NOFOLLOW), 0);
+    assert_int_equal(
+        fstatat(w->dirfd, "upper/u/removed", &st, AT_SYMLINK_NOFOLLOW), 0);
     assert_true(S_ISCHR(st.st_mode));
     char *text = path_read_file(w->dirfd, "l0/changed", 100, NULL, NULL);
     assert_string_equal(text, "lower");
@@ -329,7 +334,8 @@ static void test_system_folders(void **state)
     w->spec.shm_bytes = 1 << 20;
     folder(w, "l0/etc");
     assert_int_equal(symlinkat("../run/systemd/resolve/stub-resolv.conf",
-                               w->dirfd, "l0/etc/resolv.conf"), 0);
+                               w->dirfd, "l0/etc/resolv.conf"),
+                     0);
     RUN_VERBS(w, V("ls"), V("/dev"), V("ls"), V("/"), V("cat"), V("/etc/hosts"),
               V("cat"), V("/etc/resolv.conf"), V("cat"), V("/etc/hostname"),
               V("stat"), V("/tmp"), V("stat"), V("/run/lock"), V("stat"),
@@ -365,10 +371,19 @@ static void test_passed(void **state)
     char text[8] = "";
     assert_int_equal(fd_pipe(fds, &e), 0);
     /* numbers that would collide with the targets when copied in order */
+    char id[32], cgroup[64]; /* the group's name of its own accord */
+    str_fmt(id, sizeof(id), "test%d", (int)getpid());
+    str_fmt(cgroup, sizeof(cgroup), "e2blua/%s", id);
+    w->spec.id = id;
+    w->spec.cgroup = NULL;
     int pass[] = {fds[1], w->log_fd, fds[0]};
     w->spec.pass_fds = pass;
     w->spec.npass = 3;
-    RUN_VERBS(w, V("descriptors"), V("tell"), V("3"), V("hello"));
+    START_VERBS(w, V("descriptors"), V("tell"), V("3"), V("hello"));
+    assert_string_equal(w->child.cgroup, cgroup);
+    assert_int_equal(wait_end(w), 0);
+    finish(w);
+    read_log(w);
     want(w, "fds: 0 1 2 3 4 5\ntell: 0\n");
     assert_int_equal(read(fds[0], text, sizeof(text)), 5);
     assert_string_equal(text, "hello");
@@ -423,7 +438,7 @@ static void test_memory(void **state)
     assert_int_equal(cgroup_usage(w->child.cgroup, &u, &e), 0);
     assert_false(u.oom_killed);
     finish(w);
-    assert_int_equal(cgroup_usage("e2blua/launchertest", &u, &e), -1);
+    assert_int_equal(cgroup_usage(w->cgroup, &u, &e), -1);
 }
 
 static void test_pids(void **state)
@@ -467,7 +482,7 @@ static void refuse(struct world *w, const char *text)
         fail_msg("no '%s' in '%s'", text, e.msg);
     assert_int_equal(w->child.pidfd, -1);
     struct cgroup_usage u;
-    assert_int_equal(cgroup_usage("e2blua/launchertest", &u, &e), -1);
+    assert_int_equal(cgroup_usage(w->cgroup, &u, &e), -1);
 }
 
 static void test_bad_specs(void **state)
@@ -493,7 +508,7 @@ static void test_failures(void **state)
 {
     struct world *w = *state;
     put(w, "l0/proc", "a file");
-    refuse(w, "place /dev, /proc, /sys, /run and /tmp: Not a directory");
+    refuse(w, "place /dev, /proc, /sys, /run and /tmp: Invalid argument");
     assert_int_equal(unlinkat(w->dirfd, "l0/proc", 0), 0);
     w->spec.exec_fd = w->log_fd; /* no program, not executable */
     refuse(w, "sandbox launchertest: execute the program: Permission denied");
@@ -516,7 +531,8 @@ static void test_failures(void **state)
     w->layers[0] = saved;
 }
 
-/* ---- nothing is left ------------------------------------------------------ */
+/* ---- nothing is left ------------------------------------------------------
+ */
 
 static int count(const char *path)
 {
@@ -532,8 +548,8 @@ static int count(const char *path)
 static int count_mounts(void)
 {
     int n = 0;
-    char *text = path_read_file(AT_FDCWD, "/proc/self/mountinfo", 4 << 20,
-                                NULL, NULL);
+    char *text =
+        path_read_file(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, NULL, NULL);
     for (const char *p = text; *p; p++)
         n += *p == '\n';
     free(text);
@@ -543,8 +559,8 @@ static int count_mounts(void)
 /* Of the kernel's table; 0 when it cannot be read. Counts are rough. */
 static int count_netns(void)
 {
-    char *text = path_read_file(AT_FDCWD, "/proc/slabinfo", 1 << 20, NULL,
-                                NULL);
+    char *text =
+        path_read_file(AT_FDCWD, "/proc/slabinfo", 1 << 20, NULL, NULL);
     const char *line = text ? strstr(text, "\nnet_namespace") : NULL;
     int n = 0;
     if (line)
@@ -573,9 +589,8 @@ static void test_cycles(void **state)
     enum { N = 50 };
     double up[N], down[N];
     struct timespec t;
-    w->spec.limits =
-        (struct cgroup_limits){.cpu_count = 2, .memory_bytes = 512 << 20,
-                               .pids = 100};
+    w->spec.limits = (struct cgroup_limits){
+        .cpu_count = 2, .memory_bytes = 512 << 20, .pids = 100};
     int fds = count("/proc/self/fd"), mounts = count_mounts();
     int nets = count_netns();
     for (int i = 0; i < N; i++) {
@@ -589,9 +604,9 @@ static void test_cycles(void **state)
     assert_int_equal(count("/proc/self/fd"), fds);
     assert_int_equal(count_mounts(), mounts);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-    assert_true(cgroup_empty("e2blua/launchertest"));
+    assert_true(cgroup_empty(w->cgroup));
     struct cgroup_usage u;
-    assert_int_equal(cgroup_usage("e2blua/launchertest", &u, NULL), -1);
+    assert_int_equal(cgroup_usage(w->cgroup, &u, NULL), -1);
     /* the kernel takes network namespaces down later */
     for (int i = 0; i < 500 && count_netns() > nets + N / 2; i++)
         usleep(10000);
@@ -612,11 +627,12 @@ struct racer {
 static void *race(void *arg)
 {
     struct racer *r = arg;
-    char id[32], name[32];
+    char id[32], name[32], cgroup[64];
     struct err e = {0};
     static char *argv[] = {(char *)"inside", (char *)"stay", NULL};
     str_fmt(id, sizeof(id), "race%d", r->number);
     str_fmt(name, sizeof(name), "race%d", r->number);
+    str_fmt(cgroup, sizeof(cgroup), "e2blua/test%d/%s", (int)getpid(), id);
     if (mkdirat(r->w->dirfd, name, 0700) < 0)
         r->failed = 1;
     int upper = openat(r->w->dirfd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -624,6 +640,7 @@ static void *race(void *arg)
         struct launcher_spec s = r->w->spec;
         struct launcher_child c;
         s.id = id;
+        s.cgroup = cgroup;
         s.upper_fd = upper;
         s.argv = argv;
         if (launcher_start(&s, &c, &e) < 0 || launcher_kill(&c, 5000, &e) < 0) {
@@ -657,14 +674,11 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity),   TEST(test_refused),
-        TEST(test_files),      TEST(test_layers),
-        TEST(test_many_layers), TEST(test_system_folders),
-        TEST(test_passed),     TEST(test_status),
-        TEST(test_memory),     TEST(test_pids),
-        TEST(test_kill),       TEST(test_bad_specs),
-        TEST(test_failures),   TEST(test_cycles),
-        TEST(test_threads),
+        TEST(test_identity), TEST(test_refused),     TEST(test_files),
+        TEST(test_layers),   TEST(test_many_layers), TEST(test_system_folders),
+        TEST(test_passed),   TEST(test_status),      TEST(test_memory),
+        TEST(test_pids),     TEST(test_kill),        TEST(test_bad_specs),
+        TEST(test_failures), TEST(test_cycles),      TEST(test_threads),
     };
     if (geteuid() != 0) {
         print_error("launcher_test needs root: sudo make test\n");
