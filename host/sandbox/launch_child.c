@@ -80,12 +80,13 @@ static int mount_on_new_dir(const char *type, const char *where,
  */
 
 /* Signal handlers of the parent mean nothing here; ignored signals would stay
- * ignored over exec. The parent has blocked all signals around clone. */
+ * ignored over exec, also the two that libc's sigaction does not touch. The
+ * parent has blocked all signals around clone. */
 static void reset_signals(void)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    static const char dfl[64]; /* the kernel's struct: SIG_DFL, no flags */
     for (int s = 1; s < NSIG; s++)
-        (void)sigaction(s, &dfl, NULL);
+        (void)syscall(SYS_rt_sigaction, s, dfl, NULL, NSIG / 8);
 }
 
 /* Unmapped host root until here; mounts fail oddly without this. */
