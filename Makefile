@@ -170,6 +170,11 @@ $(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
 		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl \
 		-Wl,--as-needed -lcurl
+# Pid 1 of the launcher's tests; static, hence without sanitizers.
+$(B)/tests/host/sandbox/inside: tests/host/sandbox/inside.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+$(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
 SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
 	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC))) \
 	$(filter-out $(B)/obj/host/bind/%,$(call obj,$(HTTPC_SRC)))
