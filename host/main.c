@@ -20,15 +20,26 @@
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
 
 int luaopen_cjson(lua_State *L);
+int luaopen_e2b_httpd(lua_State *L);
+int luaopen_e2b_process(lua_State *L);
 int luaopen_lpeg(lua_State *L);
+int luaopen_e2b_fs(lua_State *L);
+int luaopen_e2b_json(lua_State *L);
+int luaopen_e2b_wire(lua_State *L);
 
 static const char help[] =
     "usage: e2blua [options] FILE [ARGS]\n"
     "       e2blua [options] -e CODE [ARGS]\n"
     "       e2blua [options] - [ARGS]        (the script comes from stdin)\n"
+    "       e2blua VERB [ARGS]\n"
     "\n"
     "FILE is looked for as given, then in scripts/ of the current project,\n"
     "then among the scripts that the program carries.\n"
+    "\n"
+    "Verbs:\n"
+    "  list                      the running sandboxes\n"
+    "  kill ID...                ends sandboxes\n"
+    "  engine status|stop|logs   the embedded engine of this machine\n"
     "\n"
     "  -e CODE    run CODE\n"
     "  -v         log to stderr what happens; tracebacks\n"
@@ -149,12 +160,19 @@ static void set_cpath(lua_State *L)
 
 static void open_libs(lua_State *L)
 {
+    static const luaL_Reg carried[] = {
+        {"cjson", luaopen_cjson},
+        {"lpeg", luaopen_lpeg},
+        {"e2b_fs", luaopen_e2b_fs},
+        {"e2b_httpd", luaopen_e2b_httpd},
+        {"e2b_json", luaopen_e2b_json},
+        {"e2b_process", luaopen_e2b_process},
+        {"e2b_wire", luaopen_e2b_wire},
+        {NULL, NULL},
+    };
     luaL_openlibs(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_cjson);
-    lua_setfield(L, -2, "cjson");
-    lua_pushcfunction(L, luaopen_lpeg);
-    lua_setfield(L, -2, "lpeg");
+    luaL_setfuncs(L, carried, 0);
     lua_pop(L, 1);
 
     /* Behind preload, before the disk: a project cannot replace our code. */
@@ -188,10 +206,31 @@ static void set_arg(lua_State *L, int argc, char **argv, int script)
     lua_setglobal(L, "arg");
 }
 
+/* A word that is neither a path nor a file name is a verb of stdlib/cli. */
+static const struct embed_file *find_verb(const char *word)
+{
+    char path[256];
+    if (strchr(word, '/') || str_ends(word, ".lua") ||
+        str_fmt(path, sizeof(path), "stdlib/cli/%s.lua", word) < 0)
+        return NULL;
+    return find_carried(path);
+}
+
+static int load_carried(lua_State *L, const struct embed_file *f)
+{
+    const char *chunk = lua_pushfstring(L, "@%s", f->name);
+    int r = luaL_loadbuffer(L, (const char *)f->data, f->size, chunk);
+    lua_remove(L, -2);
+    return r;
+}
+
 static int load_script(lua_State *L, const char *name)
 {
     if (strcmp(name, "-") == 0)
         return luaL_loadfile(L, NULL);
+    const struct embed_file *verb = find_verb(name);
+    if (verb)
+        return load_carried(L, verb);
     struct found f;
     struct buf looked = {0};
     if (find_script(name, &f, &looked) < 0) {
@@ -203,11 +242,7 @@ static int load_script(lua_State *L, const char *name)
     buf_fini(&looked);
     if (!f.carried)
         return luaL_loadfile(L, f.path);
-    const char *chunk = lua_pushfstring(L, "@%s", f.carried->name);
-    int r = luaL_loadbuffer(L, (const char *)f.carried->data, f.carried->size,
-                            chunk);
-    lua_remove(L, -2);
-    return r;
+    return load_carried(L, f.carried);
 }
 
 /* The error on top of the stack, as one readable line and the remedy. */

@@ -109,6 +109,7 @@ const char *const image_recipe[] = {
     "#!/bin/sh\n"
     "set -eu\n"
     "root=$1 work=$WORK\n"
+    "[ \"$(realpath \"$root\")\" != / ] || exit 1\n"
     "inside() { chroot \"$root\" \"$@\"; }\n"
     "say() { echo \"I: $*\" >&2; }\n"
     "if [ -n \"$(ls \"$work/cas\")\" ]; then\n"
