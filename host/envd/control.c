@@ -110,8 +110,8 @@ static void ask_body(void *arg, const char *p, size_t n)
         buf_append(&a->body, p, n);
         return;
     }
-    json_t *msg = a->body.len ? json_parse(a->body.data, a->body.len, &e)
-                              : json_object();
+    json_t *msg =
+        a->body.len ? json_parse(a->body.data, a->body.len, &e) : json_object();
     if (json_is_object(msg))
         a->fn(a, msg);
     else

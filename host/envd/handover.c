@@ -149,9 +149,8 @@ void handover_server_take(struct handover_server *h, int fd)
     ready(c, LOOP_READ); /* mostly it has come with the connection */
 }
 
-struct handover_server *handover_server_new(struct loop *l,
-                                            void (*serve)(void *arg, int fd),
-                                            void *arg)
+struct handover_server *
+handover_server_new(struct loop *l, void (*serve)(void *arg, int fd), void *arg)
 {
     struct handover_server *h = mem_alloc(sizeof(*h));
     h->loop = l;

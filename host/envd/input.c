@@ -63,8 +63,8 @@ static void push(void *arg, unsigned events)
     struct input_write *w = in->first;
     struct err e;
     if (w && w->done < w->data.len) {
-        ssize_t n = write(in->fd, w->data.data + w->done,
-                          w->data.len - w->done);
+        ssize_t n =
+            write(in->fd, w->data.data + w->done, w->data.len - w->done);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n < 0) {

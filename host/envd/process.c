@@ -448,8 +448,8 @@ static int prepare(struct proc *p, const struct proc_spec *s, struct err *e)
     plan.env = spawn_env(p->table->envd, s->user,
                          json_object_get(s->config, "envs"), e);
     if (plan.env)
-        plan.argv = spawn_argv(cmd_of(p), json_object_get(s->config, "args"),
-                               e);
+        plan.argv =
+            spawn_argv(cmd_of(p), json_object_get(s->config, "args"), e);
     if (plan.argv)
         r = launch(p, s, &plan, e);
     spawn_free(plan.env);

@@ -161,8 +161,8 @@ static void feed_start(void *arg, pid_t pid)
 {
     struct feed *f = arg;
     char text[64];
-    int n = snprintf(text, sizeof(text), "{\"event\":{\"start\":{\"pid\":%ld}}}",
-                     (long)pid);
+    int n = snprintf(text, sizeof(text),
+                     "{\"event\":{\"start\":{\"pid\":%ld}}}", (long)pid);
     send_event(f, text, (size_t)n);
     loop_after(loop_of(f), rpc_keepalive(f->rpc) * 1000, on_ping, f, &f->ping);
 }
@@ -472,9 +472,8 @@ static int write_input(struct writer *w, struct proc *p, const json_t *msg,
     if (!data || json_is_null(data))
         return err_set(e, "unimplemented",
                        "invalid input type: stdin is needed");
-    if (!json_is_string(data) ||
-        base64_decode(&b, json_string_value(data), json_string_length(data)) <
-            0) {
+    if (!json_is_string(data) || base64_decode(&b, json_string_value(data),
+                                               json_string_length(data)) < 0) {
         buf_fini(&b);
         return err_set(e, "invalid_argument", "input.stdin: must be base64");
     }

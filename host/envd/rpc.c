@@ -19,7 +19,7 @@ struct rpc {
     const struct rpc_method *method; /* NULL: the file system's */
     char name[64];                   /* of the file system's method */
     enum rpc_kind kind;
-    char *user; /* NULL: not named */
+    char *user;              /* NULL: not named */
     uint64_t due, keepalive; /* due: loop time, 0: never */
     struct buf body;
     struct connect_reader reader;
@@ -71,11 +71,21 @@ uint64_t rpc_keepalive(const struct rpc *c)
 static const char *code_of(const struct err *e)
 {
     static const char *const codes[] = {
-        "canceled",           "unknown",         "invalid_argument",
-        "deadline_exceeded",  "not_found",       "already_exists",
-        "permission_denied",  "unauthenticated", "resource_exhausted",
-        "failed_precondition", "aborted",        "out_of_range",
-        "unimplemented",      "internal",        "unavailable",
+        "canceled",
+        "unknown",
+        "invalid_argument",
+        "deadline_exceeded",
+        "not_found",
+        "already_exists",
+        "permission_denied",
+        "unauthenticated",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+        "unimplemented",
+        "internal",
+        "unavailable",
         "data_loss",
     };
     for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
@@ -391,8 +401,8 @@ static int take_head(struct rpc *c, struct err *e)
     const struct http1_head *h = httpd_head(c->req);
     const char *timeout = http1_get(h, "Connect-Timeout-Ms");
     const char *ping = http1_get(h, "Keepalive-Ping-Interval");
-    const char *coding = http1_get(h, c->kind == RPC_UNARY
-                                          ? "Content-Encoding"
+    const char *coding =
+        http1_get(h, c->kind == RPC_UNARY ? "Content-Encoding"
                                           : "Connect-Content-Encoding");
     uint64_t n;
     struct user u;

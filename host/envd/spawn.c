@@ -101,8 +101,8 @@ static int env_add(struct list *l, const json_t *envs, struct err *e)
     return 0;
 }
 
-char **spawn_env(const struct envd *v, const struct user *u,
-                 const json_t *envs, struct err *e)
+char **spawn_env(const struct envd *v, const struct user *u, const json_t *envs,
+                 struct err *e)
 {
     struct list l = {0};
     const char *path = getenv("PATH");
@@ -270,7 +270,7 @@ static char **shell_script(char **argv)
     while (argv[n])
         n++;
     char **s = mem_array(n + 3, sizeof(*s));
-    s[0] = (char *)(size_t)"/bin/sh";
+    s[0] = (char *)(size_t) "/bin/sh";
     memcpy(s + 2, argv + 1, n * sizeof(*s)); /* with the NULL */
     return s;
 }

@@ -10,9 +10,9 @@
 enum { SPAWN_GROUPS = 256 };
 
 struct spawn_plan {
-    char **argv;      /* argv[0] is looked up in env's PATH */
-    char **env;       /* of spawn_env */
-    const char *cwd;  /* absolute, entered as the user */
+    char **argv;     /* argv[0] is looked up in env's PATH */
+    char **env;      /* of spawn_env */
+    const char *cwd; /* absolute, entered as the user */
     const struct user *user;
     gid_t groups[SPAWN_GROUPS];
     int ngroups;
@@ -22,8 +22,8 @@ struct spawn_plan {
 
 /* The environment of a program (reference of envd, section 3), ended by NULL.
  * envs: object of strings or NULL. NULL: kind "invalid_argument". */
-char **spawn_env(const struct envd *v, const struct user *u,
-                 const json_t *envs, struct err *e);
+char **spawn_env(const struct envd *v, const struct user *u, const json_t *envs,
+                 struct err *e);
 /* cmd and args (array of strings or NULL) as an argument vector. NULL: kind
  * "invalid_argument". */
 char **spawn_argv(const char *cmd, const json_t *args, struct err *e);

@@ -57,7 +57,7 @@ struct httpd_req {
     size_t discarded, stalled;
     struct buf head;   /* the answer's, until it is sent */
     struct buf always; /* headers that it has in any case */
-    const char *cur; /* what the parser has not seen yet */
+    const char *cur;   /* what the parser has not seen yet */
     size_t ncur;
     struct loop_timer *limit; /* idle, head, discard */
     struct loop_timer *soon;  /* work that may not run inside a call */
