@@ -14,6 +14,7 @@
 
 struct procs;  /* process.h */
 struct server; /* server.h */
+struct work;   /* work.h */
 
 struct envd {
     struct loop *loop;
@@ -24,6 +25,7 @@ struct envd {
     json_t *fixed_env;     /* the part of it that /init cannot change */
     struct procs *procs;
     struct server *server;
+    struct work *work; /* work.c: worker threads, NULL until used */
 };
 
 struct user {
@@ -50,10 +52,15 @@ int users_path(const struct envd *v, const struct user *u, const char *path,
 
 /* ---- fs.c ---------------------------------------------------------------- */
 
-/* The unary methods of filesystem.Filesystem. New reference (the answer's
- * message), or NULL; kind "unimplemented" for a method it does not have. */
-json_t *fs_call(struct envd *v, const char *method, const struct user *u,
-                const json_t *req, struct err *e);
+/* The unary methods of filesystem.Filesystem, on a worker thread. Reads u and
+ * req before it returns. done is called once, on the loop, after fs_call has
+ * returned: answer (borrowed) with e NULL, or NULL with e, whose kind is a
+ * Connect code ("unimplemented" for a method it does not have). It also comes
+ * when the client has gone: keep arg until then. */
+void fs_call(struct envd *v, const char *method, const struct user *u,
+             const json_t *req,
+             void (*done)(void *arg, json_t *answer, const struct err *e),
+             void *arg);
 
 /* ---- files.c: GET and POST /files. The access token has been checked. Take
  * the request over and answer it. ------------------------------------------ */
