@@ -66,7 +66,7 @@ PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 
 .PHONY: all run test check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
-	build-all
+	build-all test-all
 
 all: deps ## build everything
 	@$(MAKE) build-all
@@ -175,11 +175,13 @@ $(B)/libsandbox.a: $(SANDBOX_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 unit: build-all $(CTESTS) ## C tests only (T=name for some)
-	@sh tests/lib/ctests.sh $(foreach t,$(CTESTS),$(if $(T),$(if \
-		$(findstring $(T),$(t)),$(t)),$(t)))
+	@sh tests/lib/ctests.sh $(CHOSEN)
+CHOSEN = $(foreach t,$(CTESTS),$(if $(T),$(if $(findstring $(T),$(t)),$(t)),$(t)))
 
 test: deps-test ## set up, build, run all tests (T=name for some)
-	@$(MAKE) unit
+	@$(MAKE) test-all
+test-all: build-all $(CTESTS)
+	@sh tests/lib/run.sh $(B)/e2blua "$(T)" $(CHOSEN)
 
 run: deps ## build, then make the calculator in a sandbox
 	@test -f scripts/apps/calculator.lua || { echo "make run: there is no app" \
@@ -226,8 +228,7 @@ strict: ## the whole tree with gcc and clang, warnings as errors
 asan: deps-test ## all tests under address and undefined sanitizers
 	@$(MAKE) build-all
 	@$(MAKE) B=build/asan SAN=1 asan-test
-asan-test: build-all $(CTESTS)
-	@sh tests/lib/ctests.sh $(CTESTS)
+asan-test: test-all
 
 check: ## lint, both compilers, tests, sanitizers
 	@$(MAKE) lint

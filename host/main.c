@@ -22,6 +22,9 @@ enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
 int luaopen_cjson(lua_State *L);
 int luaopen_e2b_httpd(lua_State *L);
 int luaopen_lpeg(lua_State *L);
+int luaopen_e2b_fs(lua_State *L);
+int luaopen_e2b_json(lua_State *L);
+int luaopen_e2b_wire(lua_State *L);
 
 static const char help[] =
     "usage: e2blua [options] FILE [ARGS]\n"
@@ -150,14 +153,15 @@ static void set_cpath(lua_State *L)
 
 static void open_libs(lua_State *L)
 {
+    static const luaL_Reg carried[] = {
+        {"cjson", luaopen_cjson},       {"lpeg", luaopen_lpeg},
+        {"e2b_fs", luaopen_e2b_fs},     {"e2b_json", luaopen_e2b_json},
+        {"e2b_wire", luaopen_e2b_wire}, {"e2b_httpd", luaopen_e2b_httpd},
+        {NULL, NULL},
+    };
     luaL_openlibs(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_cjson);
-    lua_setfield(L, -2, "cjson");
-    lua_pushcfunction(L, luaopen_lpeg);
-    lua_setfield(L, -2, "lpeg");
-    lua_pushcfunction(L, luaopen_e2b_httpd);
-    lua_setfield(L, -2, "e2b_httpd");
+    luaL_setfuncs(L, carried, 0);
     lua_pop(L, 1);
 
     /* Behind preload, before the disk: a project cannot replace our code. */
