@@ -41,10 +41,12 @@ local SHARED_DOMAINS = {
 ---@field headers table<string, string> of requests to the control plane
 ---@field agent_headers table<string, string> of all requests
 
-local function loopback(url)
-    local host = url:match("^%a+://%[?([%x:.]*[%x.:%w-]*)") or ""
-    host = url:match("^%a+://%[([%x:]+)%]") or url:match("^%a+://([^/:]+)") or host
-    return host == "localhost" or host == "::1" or host:match("^127%.") ~= nil or
+---Whether the URL's host is this machine.
+---@param url string
+---@return boolean
+function M.is_loopback(url)
+    local host = url:match("^%a+://%[([%x:]+)%]") or url:match("^%a+://([^/:]+)") or ""
+    return host == "localhost" or host == "::1" or host:match("^127%.%d+%.%d+%.%d+$") ~= nil or
         host:match("%.localhost$") ~= nil
 end
 
@@ -188,7 +190,7 @@ function M.resolve(opts)
     end
     local config = remote(opts, why)
     -- What is forced to be local must not spend money, whatever a script says.
-    if backend == "local" and not loopback(config.api_url) then
+    if backend == "local" and not M.is_loopback(config.api_url) then
         Error.raise("invalid_argument",
             ("%s asks for %s, but %s=local allows this machine only"):format(why,
                 config.api_url, by),

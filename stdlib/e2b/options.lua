@@ -230,6 +230,9 @@ end
 ---@return table checked options with the positional arguments among them
 function M.arguments(op, params, spec, ...)
     local count, args = select("#", ...), { ... }
+    while count > 0 and args[count] == nil do
+        count = count - 1
+    end
     local full = M.spec(spec)
     for _, param in ipairs(params) do
         full[param[1]] = param[2]
@@ -239,9 +242,6 @@ function M.arguments(op, params, spec, ...)
         not fits(args[1], params[1][2]) then
         opts = M.check(op, args[1], full)
     else
-        while count > 0 and args[count] == nil do
-            count = count - 1
-        end
         if count > #params + 1 then
             Error.raise("invalid_argument",
                 ("%s takes %d arguments and a table of options, not %d values"):format(
