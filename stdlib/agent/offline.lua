@@ -238,10 +238,6 @@ local function handle(self, req)
     elseif req.method == "GET" and path == "/v1/models" then
         return req:reply(200, { ["Content-Type"] = "application/json" }, json.encode {
             data = json.array { { type = "model", id = M.MODEL } } })
-    elseif req.method == "POST" and path == "/v1/messages/count_tokens" then
-        local body = req:body(BODY_MAX) or ""
-        return req:reply(200, { ["Content-Type"] = "application/json" }, json.encode {
-            input_tokens = #body // 4 })
     end
     refuse(req, 404, "not_found_error", "no such path: " .. req.path)
 end
