@@ -1,10 +1,17 @@
 --- A server for tests that speaks the Messages API: each request gets the next of a list of
---- answers. An answer is a function(req, request) or a reply table {content=, stop_reason=, usage=}.
+--- answers, a function(req, request) or a reply table {content=, stop_reason=, usage=}. Connections
+--- end with the answer, so that none stays in the client's pool.
 local httpd = require "e2b_httpd"
 local json = require "e2b_json"
 local t = require "tests"
 
 local M = {}
+
+-- The first request opens descriptors that stay with the client: before any test.
+do
+    local x <close> = require("e2b_httpc").open {url = "http://127.0.0.1:1/"}
+    x:wait()
+end
 
 function M.event(name, data)
     data.type = name
@@ -38,7 +45,7 @@ function M.events(reply)
 end
 
 function M.stream(req, events)
-    req:begin(200, {["Content-Type"] = "text/event-stream"})
+    req:begin(200, {["Content-Type"] = "text/event-stream", ["Connection"] = "close"})
     for _, e in ipairs(events) do
         req:write(e)
     end
@@ -50,6 +57,7 @@ function M.failing(status, kind, message, headers)
     return function(req)
         headers = headers or {}
         headers["Content-Type"] = "application/json"
+        headers["Connection"] = "close"
         req:reply(status, headers, json.encode {type = "error",
             error = {type = kind, message = message}})
     end
@@ -74,7 +82,7 @@ function M.start(answers)
         self.headers[#self.headers + 1] = req.headers
         local answer = answers[#self.requests]
         if not answer then
-            return req:reply(404, nil, "no answer left")
+            return req:reply(404, {["Connection"] = "close"}, "no answer left")
         elseif type(answer) == "function" then
             return answer(req, request)
         end

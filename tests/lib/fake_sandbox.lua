@@ -16,7 +16,7 @@ local function missing(path)
     Error.raise("file_not_found", "no such file: " .. path, {op = "files"})
 end
 
-function Files:read(path)
+function Files.read(_, path)
     if not fs.stat(path) then
         missing(path)
     end
