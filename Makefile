@@ -106,7 +106,9 @@ $(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
 
 LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
 HOST_OBJ = $(call obj,$(wildcard host/*.c)) $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
-HOST_LIBS = -l:libuv_a.a -l:libjansson.a -l:liblua5.4-cjson.a \
+# jansson whole: the modules use more of it than the program does.
+HOST_LIBS = -l:libuv_a.a -Wl,--whole-archive -l:libjansson.a \
+	-Wl,--no-whole-archive -l:liblua5.4-cjson.a \
 	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
 $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
 	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
