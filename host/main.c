@@ -20,6 +20,7 @@
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
 
 int luaopen_cjson(lua_State *L);
+int luaopen_e2b_httpd(lua_State *L);
 int luaopen_lpeg(lua_State *L);
 int luaopen_e2b_fs(lua_State *L);
 int luaopen_e2b_json(lua_State *L);
@@ -153,9 +154,13 @@ static void set_cpath(lua_State *L)
 static void open_libs(lua_State *L)
 {
     static const luaL_Reg carried[] = {
-        {"cjson", luaopen_cjson},       {"lpeg", luaopen_lpeg},
-        {"e2b_fs", luaopen_e2b_fs},     {"e2b_json", luaopen_e2b_json},
-        {"e2b_wire", luaopen_e2b_wire}, {NULL, NULL},
+        {"cjson", luaopen_cjson},
+        {"lpeg", luaopen_lpeg},
+        {"e2b_fs", luaopen_e2b_fs},
+        {"e2b_json", luaopen_e2b_json},
+        {"e2b_wire", luaopen_e2b_wire},
+        {"e2b_httpd", luaopen_e2b_httpd},
+        {NULL, NULL},
     };
     luaL_openlibs(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);

@@ -2,7 +2,8 @@
 
 --- Files of the machine that runs the script (host/bind/fs.c). What can take long lets other
 --- tasks run meanwhile and raises `cannot_wait` where waiting is impossible. A path with a zero
---- byte raises `invalid_argument`. Kinds of err: `not_found`, `not_enough_space`, `invalid_argument`, `internal`.
+--- byte raises `invalid_argument`. Kinds of err: `not_found`, `not_enough_space`,
+--- `invalid_argument`, `internal`.
 ---@class e2b_fs
 local M = {}
 
