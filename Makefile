@@ -92,8 +92,8 @@ $(B)/libcore.a: $(CORE_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 # ---- the host --------------------------------------------------------------
-EMBED_LUA := $(shell find stdlib scripts templates -name '*.lua' -o \
-	-name '*.jsonl' 2>/dev/null | sort)
+EMBED_LUA := $(shell find stdlib scripts templates -path stdlib/meta -prune -o \
+	-name '*.lua' -print -o -name '*.jsonl' -print 2>/dev/null | sort)
 $(B)/embed: host/embed/embed.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
