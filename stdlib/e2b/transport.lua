@@ -54,6 +54,7 @@ end
 ---@field length? integer of the upload, when known
 ---@field timeout? number seconds until the head of the answer; of an upload: without progress
 ---@field idle_timeout? number seconds without a byte of the answer; nil or 0: none
+---@field limit? number the timeout that errors name, when timeout is a rest of it
 ---@field gzip? boolean offer gzip, decode it
 
 local function seconds(n)
@@ -67,7 +68,7 @@ local function explained(req, err)
     end
     if err.kind == "timeout" then
         local idle = err.deadline == "idle"
-        local limit = idle and req.idle_timeout or req.timeout
+        local limit = req.limit or idle and req.idle_timeout or req.timeout
         local text = idle and "%s: the answer stopped for %g s"
             or "%s: no answer within %g s"
         return Error.new("timeout", text:format(req.op, limit or 0), {
