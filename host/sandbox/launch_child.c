@@ -183,7 +183,8 @@ static int mount_dev(struct child *c)
             return -1;
     if (mount_on_new_dir("devpts", "d/pts", quiet,
                          "newinstance,ptmxmode=0666,mode=0620,gid=5") < 0 ||
-        mount_on_new_dir("tmpfs", "d/shm", quiet | MS_NODEV, c->plan->shm) < 0)
+        mount_on_new_dir("tmpfs", "d/shm", MS_NOSUID | MS_NODEV, c->plan->shm) <
+            0)
         return -1;
     return mount_on_new_dir("mqueue", "d/mqueue", quiet | MS_NODEV, NULL);
 }

@@ -49,21 +49,20 @@ static int make_folder(int dir, const char *name, struct err *e)
 
 static int clone_tree(int dir, int userns, struct err *e)
 {
-    FD_AUTO int fd = (int)syscall(SYS_open_tree, dir, "",
-                                  AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
+    int fd = (int)syscall(SYS_open_tree, dir, "",
+                          AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
     if (fd < 0)
         return err_errno(e, "internal", "open_tree of descriptor %d", dir);
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP,
                               .userns_fd = (uint64_t)userns};
     if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) <
-        0)
-        return err_errno(e, "unsupported",
-                         "its file system cannot be idmapped (ext4, xfs, "
-                         "btrfs and tmpfs can; set E2BLUA_HOME and "
-                         "E2BLUA_CACHE)");
-    int out = fd;
-    fd = -1;
-    return out;
+        0) {
+        err_errno(e, "unsupported",
+                  "its file system cannot be idmapped (ext4, xfs, btrfs and "
+                  "tmpfs can; set E2BLUA_HOME and E2BLUA_CACHE)");
+        fd_close(&fd);
+    }
+    return fd;
 }
 
 int launch_maps_trees(const struct launcher_spec *s, pid_t pid, int *trees,

@@ -299,12 +299,10 @@ static int adopt(const struct launcher_child *c)
 {
     if (c->pid <= 0)
         return -1;
-    FD_AUTO int fd = open_pidfd(c->pid);
-    if (fd < 0 || !launcher_alive(c->pid, c->start_time))
-        return -1;
-    int out = fd;
-    fd = -1;
-    return out;
+    int fd = open_pidfd(c->pid);
+    if (!launcher_alive(c->pid, c->start_time))
+        fd_close(&fd);
+    return fd;
 }
 
 static int wait_gone(const struct launcher_child *c, int64_t deadline,
