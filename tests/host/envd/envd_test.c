@@ -623,6 +623,7 @@ static void token_and_init(void **state)
                 "missing signature query parameter");
     expect_http("GET", "/files?path=/etc/passwd", wrong, "", 401,
                 "does not match");
+    expect_http("GET", "/files?path=/etc/passwd", TOKEN, "", 200, "root:");
     expect_http("POST", "/_engine/deadline", "", "{}", 401, text);
     expect_rpc("List", "", "{}", 401, text);
     expect_rpc("List", TOKEN, "{}", 200, "processes");
