@@ -43,7 +43,7 @@ ENVD_SRC := $(wildcard host/envd/*.c)
 MOD_BIND := host/bind/httpc.c host/bind/archive.c host/bind/hash.c \
 	$(wildcard host/bind/engine*.c)
 BIND_SRC := $(filter-out $(MOD_BIND),$(wildcard host/bind/*.c))
-HTTPC_SRC := $(wildcard host/bind/httpc.c host/net/client/httpc.c \
+HTTPC_SRC := $(wildcard host/bind/httpc.c host/net/client/httpc*.c \
 	host/net/client/tls.c)
 ARCHIVE_SRC := $(wildcard host/bind/archive.c host/net/client/archive.c \
 	host/base/hash.c)
@@ -115,9 +115,10 @@ $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
 
 # ---- Lua modules -----------------------------------------------------------
 MODLINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -shared -o $@
+# Stays loaded: a name look-up given up at the end still runs in libcurl.
 $(B)/modules/e2b_httpc.so: $(call obj,$(HTTPC_SRC))
 	@mkdir -p $(@D)
-	$(MODLINK) $^ -lcurl
+	$(MODLINK) -Wl,-z,nodelete $^ -lcurl
 $(B)/modules/e2b_archive.so: $(call obj,$(ARCHIVE_SRC))
 	@mkdir -p $(@D)
 	$(MODLINK) $^ -larchive -lcrypto
@@ -165,9 +166,11 @@ $(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
 	@mkdir -p $(@D)
 	$(COMPILE) -Itests/lib -o $@ $< $(B)/libsandbox.a $(B)/libcore.a \
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
-		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl
+		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl \
+		-Wl,--as-needed -lcurl
 SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
-	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC)))
+	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC))) \
+	$(filter-out $(B)/obj/host/bind/%,$(call obj,$(HTTPC_SRC)))
 $(B)/libsandbox.a: $(SANDBOX_OBJ)
 	@rm -f $@; ar rcs $@ $^
 

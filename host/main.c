@@ -154,12 +154,9 @@ static void set_cpath(lua_State *L)
 static void open_libs(lua_State *L)
 {
     static const luaL_Reg carried[] = {
-        {"cjson", luaopen_cjson},
-        {"lpeg", luaopen_lpeg},
-        {"e2b_fs", luaopen_e2b_fs},
-        {"e2b_json", luaopen_e2b_json},
-        {"e2b_wire", luaopen_e2b_wire},
-        {"e2b_httpd", luaopen_e2b_httpd},
+        {"cjson", luaopen_cjson},       {"lpeg", luaopen_lpeg},
+        {"e2b_fs", luaopen_e2b_fs},     {"e2b_json", luaopen_e2b_json},
+        {"e2b_wire", luaopen_e2b_wire}, {"e2b_httpd", luaopen_e2b_httpd},
         {NULL, NULL},
     };
     luaL_openlibs(L);
