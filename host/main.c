@@ -103,32 +103,49 @@ static int parse(int argc, char **argv, struct options *o)
     return 0;
 }
 
-/* require "e2b.error" -> stdlib/e2b/error.lua, from the program itself or, for
- * development, from $E2BLUA_STDLIB. */
-static int search_stdlib(lua_State *L)
+/* Pushes loader and path of a file below $E2BLUA_STDLIB; 0: there is none. */
+static int load_from(lua_State *L, const char *dir, const char *file)
 {
-    const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
-    const char *dir = getenv("E2BLUA_STDLIB");
-    if (dir) {
-        const char *path = lua_pushfstring(L, "%s/%s.lua", dir, name);
-        if (access(path, R_OK) == 0) {
-            if (luaL_loadfile(L, path) != LUA_OK)
-                return lua_error(L);
-            lua_pushstring(L, path);
-            return 2;
-        }
-    }
-    const char *path = lua_pushfstring(L, "stdlib/%s.lua", name);
+    const char *path = lua_pushfstring(L, "%s/%s", dir, file);
+    if (access(path, R_OK) != 0)
+        return 0;
+    if (luaL_loadfile(L, path) != LUA_OK)
+        return lua_error(L);
+    lua_pushstring(L, path);
+    return 2;
+}
+
+static int load_carried(lua_State *L, const char *file)
+{
+    const char *path = lua_pushfstring(L, "stdlib/%s", file);
     const struct embed_file *f = find_carried(path);
-    if (!f) {
-        lua_pushfstring(L, "no carried file '%s'", path);
-        return 1;
-    }
+    if (!f)
+        return 0;
     const char *chunk = lua_pushfstring(L, "@%s", path);
     if (luaL_loadbuffer(L, (const char *)f->data, f->size, chunk) != LUA_OK)
         return lua_error(L);
     lua_pushstring(L, path);
     return 2;
+}
+
+/* require "e2b.error" -> stdlib/e2b/error.lua, require "e2b" ->
+ * stdlib/e2b/init.lua, from the program itself or, for development, from
+ * $E2BLUA_STDLIB. */
+static int search_stdlib(lua_State *L)
+{
+    const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
+    const char *dir = getenv("E2BLUA_STDLIB");
+    const char *files[] = {lua_pushfstring(L, "%s.lua", name),
+                           lua_pushfstring(L, "%s/init.lua", name)};
+    for (int i = 0; dir && i < 2; i++)
+        if (load_from(L, dir, files[i]))
+            return 2;
+    for (int i = 0; i < 2; i++)
+        if (load_carried(L, files[i]))
+            return 2;
+    lua_pushfstring(L, "no carried file 'stdlib/%s' or '%s'", files[0],
+                    files[1]);
+    return 1;
 }
 
 /* Our C modules lie beside the program, or where `make install` puts them. */
@@ -154,9 +171,12 @@ static void set_cpath(lua_State *L)
 static void open_libs(lua_State *L)
 {
     static const luaL_Reg carried[] = {
-        {"cjson", luaopen_cjson},       {"lpeg", luaopen_lpeg},
-        {"e2b_fs", luaopen_e2b_fs},     {"e2b_json", luaopen_e2b_json},
-        {"e2b_wire", luaopen_e2b_wire}, {"e2b_httpd", luaopen_e2b_httpd},
+        {"cjson", luaopen_cjson},
+        {"lpeg", luaopen_lpeg},
+        {"e2b_fs", luaopen_e2b_fs},
+        {"e2b_json", luaopen_e2b_json},
+        {"e2b_wire", luaopen_e2b_wire},
+        {"e2b_httpd", luaopen_e2b_httpd},
         {NULL, NULL},
     };
     luaL_openlibs(L);
