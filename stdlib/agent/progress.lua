@@ -123,6 +123,9 @@ function Step:_end(mark, note)
     self._over = true
     self._changed:broadcast()
     self._note = note or self._note
+    if self._note == "" then
+        self._note = nil
+    end
     local p = self._progress
     p:_erase()
     if mark then

@@ -17,7 +17,7 @@ local function backend(run)
     local step <close> = run.progress:step("engine")
     local client = require "engine.client"
     local before = client.progress
-    local restore <close> = setmetatable({}, { __close = function()
+    local _ <close> = setmetatable({}, { __close = function()
         client.progress = before
     end })
     client.progress = function(stage)
@@ -25,7 +25,7 @@ local function backend(run)
     end
     local found = config.resolve {}
     step:done(found.backend == "local" and "at home" or found.api_url)
-    return found, restore
+    return found
 end
 
 -- ---- .template_id ------------------------------------------------------------
