@@ -2,7 +2,7 @@
 -- the model of the run bound.
 local Error = require "e2b.error"
 local Watch = require "agent.watch"
-local agent = require "agent.init"
+local agent = require "agent"
 local dotenv = require "e2b.dotenv"
 local find = require "agent.find"
 local offline = require "agent.offline"
