@@ -66,10 +66,13 @@ static void ended(struct httpc_req *r, enum httpc_state state)
     wake(r, HTTPC_READ | HTTPC_WRITE);
 }
 
+/* Retrying helps when nothing was sent, and the answer was not a no. */
 static void fail(struct httpc_req *r)
 {
-    r->failure.retryable = !r->sent && r->received == 0 &&
-                           strcmp(r->failure.err.kind, "invalid_argument") != 0;
+    const char *kind = r->failure.err.kind;
+    r->failure.retryable =
+        !r->sent && !r->refused &&
+        (strcmp(kind, "network") == 0 || strcmp(kind, "timeout") == 0);
     ended(r, HTTPC_FAILED);
 }
 

@@ -24,6 +24,7 @@ struct httpc_req {
     bool recv_paused, send_paused, finished;
     bool sent;         /* a byte of the request may have left */
     bool stripped;     /* redirected to another host */
+    bool refused;      /* by a proxy's rules */
     int64_t left;      /* of the announced upload, -1: unknown */
     uint64_t received; /* bytes of the body */
     uint64_t last;     /* when the last one came */
