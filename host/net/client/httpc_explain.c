@@ -24,6 +24,12 @@ static void explain_connect(struct httpc_req *r, struct err *e)
 
 static void explain_tls(const struct httpc_req *r, CURLcode rc, struct err *e)
 {
+    if (strstr(r->errbuf, "SSL_ERROR_SYSCALL") ||
+        strstr(r->errbuf, "Connection reset")) {
+        err_set(e, "network", "%s: the connection broke in the TLS handshake",
+                r->peer);
+        return;
+    }
     const char *why = *r->errbuf ? r->errbuf : curl_easy_strerror(rc);
     const char *help = "";
     if (rc == CURLE_SSL_CACERT_BADFILE)
@@ -45,12 +51,12 @@ static void explain_timeout(struct httpc_req *r, struct err *e)
 }
 
 /* The connection broke or the peer does not speak HTTP. */
-static void explain_broken(const struct httpc_req *r, CURLcode rc,
-                           struct err *e)
+static void explain_broken(struct httpc_req *r, CURLcode rc, struct err *e)
 {
     long proxy = 0;
     curl_easy_getinfo(r->easy, CURLINFO_HTTP_CONNECTCODE, &proxy);
     /* curl has no code of its own for bad chunks, only this text. */
+    r->refused = proxy >= 300 && proxy < 500;
     bool garbage = strstr(r->errbuf, "chunked-encoding") != NULL;
     if (proxy >= 300)
         err_set(e, "network", "the proxy refuses a connection to %s: HTTP %ld",
