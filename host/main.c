@@ -110,32 +110,51 @@ static int parse(int argc, char **argv, struct options *o)
     return 0;
 }
 
-/* require "e2b.error" -> stdlib/e2b/error.lua, from the program itself or, for
- * development, from $E2BLUA_STDLIB. */
-static int search_stdlib(lua_State *L)
+/* Loads dir/name of $E2BLUA_STDLIB; pushes chunk and path, or nothing. */
+static int load_developed(lua_State *L, const char *dir, const char *name)
 {
-    const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
-    const char *dir = getenv("E2BLUA_STDLIB");
-    if (dir) {
-        const char *path = lua_pushfstring(L, "%s/%s.lua", dir, name);
-        if (access(path, R_OK) == 0) {
-            if (luaL_loadfile(L, path) != LUA_OK)
-                return lua_error(L);
-            lua_pushstring(L, path);
-            return 2;
-        }
+    const char *path = lua_pushfstring(L, "%s/%s", dir, name);
+    if (access(path, R_OK) != 0) {
+        lua_pop(L, 1);
+        return 0;
     }
-    const char *path = lua_pushfstring(L, "stdlib/%s.lua", name);
+    if (luaL_loadfile(L, path) != LUA_OK)
+        return lua_error(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static int load_embedded(lua_State *L, const char *name)
+{
+    const char *path = lua_pushfstring(L, "stdlib/%s", name);
     const struct embed_file *f = find_carried(path);
     if (!f) {
-        lua_pushfstring(L, "no carried file '%s'", path);
-        return 1;
+        lua_pop(L, 1);
+        return 0;
     }
     const char *chunk = lua_pushfstring(L, "@%s", path);
     if (luaL_loadbuffer(L, (const char *)f->data, f->size, chunk) != LUA_OK)
         return lua_error(L);
-    lua_pushstring(L, path);
+    lua_pushvalue(L, -3);
     return 2;
+}
+
+/* require "e2b.error" -> stdlib/e2b/error.lua, require "e2b" ->
+ * stdlib/e2b/init.lua, from the program itself or, for development, from
+ * $E2BLUA_STDLIB. */
+static int search_stdlib(lua_State *L)
+{
+    static const char *const forms[] = {"%s.lua", "%s/init.lua"};
+    const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
+    const char *dir = getenv("E2BLUA_STDLIB");
+    for (int i = 0; dir && i < 2; i++)
+        if (load_developed(L, dir, lua_pushfstring(L, forms[i], name)))
+            return 2;
+    for (int i = 0; i < 2; i++)
+        if (load_embedded(L, lua_pushfstring(L, forms[i], name)))
+            return 2;
+    lua_pushfstring(L, "no carried file 'stdlib/%s.lua'", name);
+    return 1;
 }
 
 /* Our C modules lie beside the program, or where `make install` puts them. */

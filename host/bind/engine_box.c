@@ -27,7 +27,7 @@ extern const char _binary_envd_start[], _binary_envd_end[];
 
 struct launch {
     struct work w;
-    char *id, *cache, *dir, *run_dir, *log, *hosts, *resolv_conf;
+    char *id, *cache, *dir, *run_dir, *log, *hosts, *resolv_conf, *cgroup;
     char *layers[LAUNCHER_MAX_LAYERS];
     int nlayers;
     struct cgroup_limits limits;
@@ -95,6 +95,7 @@ static int launch_run(struct work *w, struct err *e)
         struct launcher_spec s = {
             .id = l->id,
             .hostname = "e2b",
+            .cgroup = l->cgroup,
             .layers = f.layers,
             .nlayers = f.nlayers,
             .upper_fd = f.upper,
@@ -132,6 +133,7 @@ static void launch_fini(struct work *w)
     free(l->log);
     free(l->hosts);
     free(l->resolv_conf);
+    free(l->cgroup);
 }
 
 /* ---- the box ------------------------------------------------------------- */
@@ -205,11 +207,13 @@ static int l_wait(lua_State *L)
                         (lua_KContext)b, waited);
 }
 
-/* box:info() -> {pid=, start_time=, cgroup=} */
+/* box:info() -> {pid=, start_time=, cgroup=, missing=} */
 static int l_info(lua_State *L)
 {
     const struct box *b = check_box(L);
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, b->child.missing);
+    lua_setfield(L, -2, "missing");
     lua_pushinteger(L, b->child.pid);
     lua_setfield(L, -2, "pid");
     lua_pushinteger(L, (lua_Integer)b->child.start_time);
@@ -349,8 +353,8 @@ static char *opt_copy(lua_State *L, const char *field, const char *dflt)
 /* Raises for what is missing or of the wrong type; stores nothing. */
 static lua_Integer check_launch(lua_State *L)
 {
-    static const char *const needed[] = {"id",      "cache", "dir",
-                                         "run_dir", "log",   NULL};
+    static const char *const needed[] = {"id",      "cache", "dir",  "run_dir",
+                                         "cgroup",  "log",   NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     for (int i = 0; needed[i]; i++)
         if (!lutil_opt_str(L, 1, needed[i], NULL))
@@ -370,8 +374,8 @@ static lua_Integer check_launch(lua_State *L)
     return n;
 }
 
-/* launch{id=, cache=, dir=, run_dir=, log=, layers={ids, base first}, hosts=,
- * resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=}
+/* launch{id=, cache=, dir=, run_dir=, log=, layers={ids, base first}, cgroup=,
+ * hosts=, resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=}
  * -> box | nil, error. envd listens on run_dir/<id>.sock. */
 static int l_launch(lua_State *L)
 {
@@ -399,6 +403,7 @@ static int l_launch(lua_State *L)
     l->log = opt_copy(L, "log", "");
     l->hosts = opt_copy(L, "hosts", "");
     l->resolv_conf = opt_copy(L, "resolv_conf", "");
+    l->cgroup = opt_copy(L, "cgroup", "");
     for (lua_Integer i = 1; i <= n; i++) {
         lua_geti(L, 2, i);
         l->layers[l->nlayers++] = mem_strdup(lua_tostring(L, -1));

@@ -1,8 +1,8 @@
 /* Resource limits by cgroup v1, hybrid or v2, whichever is mounted. A group is
- * named "e2blua/<home hash>/<id>" below each hierarchy's mount point. (Not below
- * our own group: that one differs from login to login, and a later engine has
- * to find the groups of an earlier one.) All functions may be called from any
- * thread; each reads /proc/self/mountinfo anew. */
+ * named "e2blua/<home hash>/<id>" below each hierarchy's mount point. (Not
+ * below our own group: that one differs from login to login, and a later engine
+ * has to find the groups of an earlier one.) All functions may be called from
+ * any thread; each reads /proc/self/mountinfo anew. */
 #ifndef E2B_CGROUP_H
 #define E2B_CGROUP_H
 

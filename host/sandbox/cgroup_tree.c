@@ -20,7 +20,8 @@ enum { MOUNTINFO_MAX = 4 << 20, FREEZE_MS = 2000, CPU_PERIOD_US = 100000 };
 static const char *const CONTROLLER[CGROUP_KINDS] = {"cpu", "cpuacct", "memory",
                                                      "pids", "freezer"};
 
-/* ---- finding them --------------------------------------------------------- */
+/* ---- finding them ---------------------------------------------------------
+ */
 
 static bool has_word(const char *list, const char *word, const char *seps)
 {
@@ -39,8 +40,8 @@ static void unescape(char *dst, size_t cap, const char *s)
     size_t n = 0;
     while (*s && n + 1 < cap) {
         if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-            dst[n++] = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 +
-                              (s[3] - '0'));
+            dst[n++] =
+                (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
             s += 4;
         } else {
             dst[n++] = *s++;
@@ -123,7 +124,8 @@ int cgroup_tree_open(struct cgroup_tree *t, struct err *e)
     return 0;
 }
 
-/* ---- groups and their files ----------------------------------------------- */
+/* ---- groups and their files -----------------------------------------------
+ */
 
 static int check_name(const char *name, struct err *e)
 {
@@ -226,7 +228,8 @@ static void sleep_ms(int ms)
     nanosleep(&ts, NULL);
 }
 
-/* ---- making --------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------
+ */
 
 /* Another thread may just remove a parent that became empty: begin anew. */
 static int make_dirs(const struct cgroup_root *r, const char *name,
@@ -343,8 +346,7 @@ int cgroup_tree_make(const struct cgroup_tree *t, const char *name,
              limit_swap(&k[CGROUP_MEMORY], name, l->memory_bytes) < 0 &&
              machine_swaps())
         miss(missing, cap, "swap");
-    if (l->pids &&
-        put_number(&k[CGROUP_PIDS], name, "pids.max", l->pids) < 0)
+    if (l->pids && put_number(&k[CGROUP_PIDS], name, "pids.max", l->pids) < 0)
         miss(missing, cap, "pids");
     return 0;
 }
@@ -357,7 +359,8 @@ int cgroup_tree_add(const struct cgroup_tree *t, const char *name, pid_t pid,
     for (int i = 0; i < CGROUP_KINDS; i++)
         if (first_of_root(t, i) &&
             put_number(&t->kind[i], name, "cgroup.procs", (uint64_t)pid) < 0)
-            return err_errno(e, NULL, "cannot move process %d into cgroup %s/%s",
+            return err_errno(e, NULL,
+                             "cannot move process %d into cgroup %s/%s",
                              (int)pid, t->kind[i].path, name);
     return 0;
 }
@@ -376,7 +379,8 @@ int cgroup_tree_fd(const struct cgroup_tree *t, const char *name)
     return -1;
 }
 
-/* ---- counting ------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------
+ */
 
 static unsigned count_lines(const struct text *t)
 {
@@ -399,11 +403,11 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
         found = found || exists(&k[i], name, "cgroup.procs");
     if (!found)
         return err_set(e, "not_found", "there is no cgroup %s", name);
-    u->cpu_ns = k[CGROUP_CPUACCT].v2
-                    ? read_number(&k[CGROUP_CPUACCT], name, "cpu.stat",
-                                  "usage_usec") *
-                          1000
-                    : read_number(&k[CGROUP_CPUACCT], name, "cpuacct.usage", "");
+    u->cpu_ns =
+        k[CGROUP_CPUACCT].v2
+            ? read_number(&k[CGROUP_CPUACCT], name, "cpu.stat", "usage_usec") *
+                  1000
+            : read_number(&k[CGROUP_CPUACCT], name, "cpuacct.usage", "");
     const struct cgroup_root *m = &k[CGROUP_MEMORY];
     u->memory_bytes = read_number(
         m, name, m->v2 ? "memory.current" : "memory.usage_in_bytes", "");
@@ -422,6 +426,8 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
 bool cgroup_tree_empty(const struct cgroup_tree *t, const char *name)
 {
     struct text text;
+    if (check_name(name, NULL) < 0)
+        return true;
     for (int i = 0; i < CGROUP_KINDS; i++)
         if (first_of_root(t, i) &&
             get(&t->kind[i], name, "cgroup.procs", &text) && text.s[0])
@@ -429,7 +435,8 @@ bool cgroup_tree_empty(const struct cgroup_tree *t, const char *name)
     return true;
 }
 
-/* ---- freezing and killing ------------------------------------------------- */
+/* ---- freezing and killing -------------------------------------------------
+ */
 
 static bool is_frozen(const struct cgroup_root *r, const char *name, bool on)
 {
@@ -498,7 +505,8 @@ int cgroup_tree_kill(const struct cgroup_tree *t, const char *name,
     return 0;
 }
 
-/* ---- removing ------------------------------------------------------------- */
+/* ---- removing -------------------------------------------------------------
+ */
 
 static int remove_one(const struct cgroup_root *r, const char *name)
 {

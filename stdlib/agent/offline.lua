@@ -25,8 +25,14 @@ Offline.__close = function(self)
     self:close()
 end
 
+-- Connections end with the answer: nothing of them stays in the client's pool
+-- when the offline model is closed.
+local function head(content_type)
+    return { ["Content-Type"] = content_type, ["Connection"] = "close" }
+end
+
 local function refuse(req, status, kind, message)
-    req:reply(status, { ["Content-Type"] = "application/json" }, json.encode {
+    req:reply(status, head "application/json", json.encode {
         type = "error", error = { type = kind, message = message } })
 end
 
@@ -176,7 +182,6 @@ local function stream_block(send, index, block)
 end
 
 local function stream(req, message, headers)
-    headers["Content-Type"] = "text/event-stream"
     req:begin(200, headers)
     local function send(name, data)
         data.type = name
@@ -214,7 +219,8 @@ local function answer(self, req)
         return refuse(req, 400, "invalid_request_error",
             ("the tape %s does not match: %s"):format(self._tape.name, notices))
     end
-    local headers = {}
+    local streams = request.stream == true
+    local headers = head(streams and "text/event-stream" or "application/json")
     if #notices > 0 then
         headers["e2blua-tape-notice"] = table.concat(notices, "; ")
         for _, notice in ipairs(notices) do
@@ -222,10 +228,9 @@ local function answer(self, req)
         end
     end
     local message = message_of(reply)
-    if request.stream == true then
+    if streams then
         return stream(req, message, headers)
     end
-    headers["Content-Type"] = "application/json"
     req:reply(200, headers, json.encode(message))
 end
 
@@ -236,12 +241,8 @@ local function handle(self, req)
     elseif req.method == "POST" and path == "/v1/messages" then
         return answer(self, req)
     elseif req.method == "GET" and path == "/v1/models" then
-        return req:reply(200, { ["Content-Type"] = "application/json" }, json.encode {
+        return req:reply(200, head "application/json", json.encode {
             data = json.array { { type = "model", id = M.MODEL } } })
-    elseif req.method == "POST" and path == "/v1/messages/count_tokens" then
-        local body = req:body(BODY_MAX) or ""
-        return req:reply(200, { ["Content-Type"] = "application/json" }, json.encode {
-            input_tokens = #body // 4 })
     end
     refuse(req, 404, "not_found_error", "no such path: " .. req.path)
 end

@@ -33,8 +33,8 @@ end
 local function lookup(options)
     return function(name)
         local own = options.env and options.env[name]
-        if own and own ~= "" then
-            return own
+        if own then -- an empty text hides what the environment has
+            return own ~= "" and own or nil
         end
         return (dotenv.lookup(name))
     end

@@ -90,6 +90,7 @@ local function attempt(config, req, left)
         body = body,
         timeout = left,
         idle_timeout = left,
+        limit = config.request_timeout,
     })
 end
 

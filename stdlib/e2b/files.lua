@@ -223,11 +223,10 @@ end
 
 FileStream.__close = FileStream.close
 
--- Sends what is to be sent and returns the head of the answer.
-local function head_of(conn, request, x)
-    local status, headers = x:wait()
+-- Raises unless the head of the answer says that all went well.
+local function check_head(conn, request, x, status, headers)
     if not status then
-        Error.raise(rpc.after_failure(conn, request.op, transport.explained(request, headers)))
+        Error.raise(rpc.after_failure(conn, request.op, headers))
     end
     if status >= 200 and status < 300 then
         return
@@ -237,6 +236,14 @@ local function head_of(conn, request, x)
         Error.raise(rpc.after_failure(conn, request.op, err))
     end
     Error.raise(rpc.http_failure(conn, request.op, status, body, "file_not_found"))
+end
+
+local function wait_head(conn, request, x)
+    local status, headers = x:wait()
+    if not status then
+        headers = transport.explained(request, headers)
+    end
+    check_head(conn, request, x, status, headers)
 end
 
 local READ = options.spec(USER, {
@@ -267,7 +274,7 @@ function Files:read(path, opts, ...)
         Error.raise(rpc.after_failure(conn, op, err))
     end
     local guard <close> = rpc.guard(x)
-    head_of(conn, request, x)
+    wait_head(conn, request, x)
     local stream = setmetatable({ _x = x, _connection = conn, _request = request }, FileStream)
     if o.format == "stream" then
         guard.keep = true
@@ -312,46 +319,57 @@ local function add_metadata(op, headers, metadata)
     end
 end
 
--- A function that gives the data piece by piece.
-local function source_of(op, data)
-    local read = (type(data) == "userdata" or type(data) == "table") and data.read
-    if read then
-        return function()
-            return read(data, PIECE)
-        end
+local function pieces_of(data)
+    local at = 1
+    return function()
+        local piece = data:sub(at, at + PIECE - 1)
+        at = at + PIECE
+        return piece ~= "" and piece or nil
     end
-    options.value(op, "data", data, "callable")
-    return data
 end
 
--- Writes all pieces; false when the peer stopped taking them, for it has
--- answered already or is gone.
-local function send_all(op, x, source)
-    while true do
-        local piece = source()
-        if piece == nil then
-            return x:finish()
-        elseif type(piece) ~= "string" then
+-- A function that gives the data piece by piece.
+local function source_of(op, data)
+    if type(data) == "string" then
+        return pieces_of(data)
+    end
+    local read = (type(data) == "userdata" or type(data) == "table") and data.read
+    if not read then
+        options.value(op, "data", data, "callable")
+    end
+    return function()
+        local piece
+        repeat
+            if read then
+                piece = read(data, PIECE)
+            else
+                piece = data()
+            end
+        until piece ~= ""
+        if piece ~= nil and type(piece) ~= "string" then
             Error.raise("invalid_argument", ("%s: the data function must give strings, not a %s")
                 :format(op, type(piece)), { op = op })
         end
-        if piece ~= "" and not x:write(piece) then
-            return false
-        end
+        return piece
     end
 end
 
-local function post(self, request, source)
+-- Large and streamed bodies have no deadline as long as they make progress.
+local function post(self, request, data)
     local conn = self._connection
-    request.upload = source ~= nil
+    request.upload = type(data) ~= "string" or #data > PIECE
+    request.body = not request.upload and data or nil
+    request.length = request.upload and type(data) == "string" and #data or nil
+    local source = request.upload and source_of(request.op, data)
     local x <close>, err = transport.open(conn.config, request)
     if not x then
         Error.raise(rpc.after_failure(conn, request.op, err))
     end
     if source then
-        send_all(request.op, x, source)
+        check_head(conn, request, x, transport.upload(x, request, source))
+    else
+        wait_head(conn, request, x)
     end
-    head_of(conn, request, x)
     local body, broken = transport.body(x, request)
     if not body then
         Error.raise(rpc.after_failure(conn, request.op, broken))
@@ -382,21 +400,16 @@ end
 local function write_form(self, op, files, path, o)
     local request = files_request(self._connection, op, "POST", path, o)
     add_metadata(op, request.headers, o.metadata)
-    request.headers["Content-Type"], request.body = form(files)
-    return post(self, request)
+    local content_type, body = form(files)
+    request.headers["Content-Type"] = content_type
+    return post(self, request, body)
 end
 
 local function write_raw(self, op, file, o)
     local request = files_request(self._connection, op, "POST", file.path, o)
     add_metadata(op, request.headers, o.metadata)
     request.headers["Content-Type"] = "application/octet-stream"
-    local source
-    if type(file.data) == "string" then
-        request.body = file.data
-    else
-        source = source_of(op, file.data)
-    end
-    return post(self, request, source)
+    return post(self, request, file.data)
 end
 
 -- The whole data as a string, for daemons that know forms only.

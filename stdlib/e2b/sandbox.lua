@@ -183,12 +183,12 @@ end
 ---Creates a sandbox.
 ---@param template? string name, name:tag or id; default "base"
 ---@param opts? table
---- timeout number seconds it lives, default the server's (300); metadata, envs table<string, string>;
---- allow_internet_access boolean, default true; network table {allow_out, deny_out, rules, ...};
---- lifecycle table {on_timeout = "kill"|"pause", auto_resume}; secure: without effect, every sandbox
---- is; idempotency_key string; api_key, api_url, sandbox_url, domain string; backend
---- "local"|"remote"; request_timeout number seconds, default 60, 0: none; retries integer, default
---- 3; proxy string; headers, api_headers table<string, string>
+--- timeout number seconds it lives, default the server's (300); metadata, envs
+--- table<string, string>; allow_internet_access boolean, default true; network table {allow_out,
+--- deny_out, rules, ...}; lifecycle table {on_timeout = "kill"|"pause", auto_resume}; secure:
+--- without effect, every sandbox is; idempotency_key string; api_key, api_url, sandbox_url, domain
+--- string; backend "local"|"remote"; request_timeout number seconds, default 60, 0: none; retries
+--- integer, default 3; proxy string; headers, api_headers table<string, string>
 ---@return e2b.Sandbox
 --- Raises authentication, rate_limit, template, invalid_argument, sandbox (unknown template).
 function Sandbox.create(template, opts, ...)
@@ -226,8 +226,8 @@ end
 ---Connects to a sandbox by its id, or extends the life of this one; a paused one
 ---is resumed.
 ---@param self string|e2b.Sandbox
----@param opts? table timeout number seconds from now on (never shortens), default the server's (300);
---- of the class function also the API options of create
+---@param opts? table timeout number seconds from now on (never shortens), default the server's
+--- (300); of the class function also the API options of create
 ---@return e2b.Sandbox
 --- Raises sandbox_not_found.
 function Sandbox.connect(self, opts, ...)

@@ -50,9 +50,11 @@ end
 ---@field url string
 ---@field headers table<string, string>
 ---@field body? string
----@field upload? boolean the body is written afterwards
----@field timeout? number seconds until the head of the answer; nil or 0: none
+---@field upload? boolean the body follows by M.upload
+---@field length? integer of the upload, when known
+---@field timeout? number seconds until the head of the answer; of an upload: without progress
 ---@field idle_timeout? number seconds without a byte of the answer; nil or 0: none
+---@field limit? number the timeout that errors name, when timeout is a rest of it
 ---@field gzip? boolean offer gzip, decode it
 
 local function seconds(n)
@@ -66,7 +68,7 @@ local function explained(req, err)
     end
     if err.kind == "timeout" then
         local idle = err.deadline == "idle"
-        local limit = idle and req.idle_timeout or req.timeout
+        local limit = req.limit or idle and req.idle_timeout or req.timeout
         local text = idle and "%s: the answer stopped for %g s"
             or "%s: no answer within %g s"
         return Error.new("timeout", text:format(req.op, limit or 0), {
@@ -94,7 +96,9 @@ function M.open(config, req)
         headers = req.headers,
         body = req.body,
         upload = req.upload,
-        timeout = seconds(req.timeout),
+        length = req.length,
+        -- An upload takes as long as it takes; M.upload watches it.
+        timeout = not req.upload and seconds(req.timeout) or nil,
         connect_timeout = math.min(30, seconds(req.timeout) or 30),
         idle_timeout = seconds(req.idle_timeout),
         accept_encoding = req.gzip and "gzip" or nil,
@@ -105,6 +109,61 @@ function M.open(config, req)
         return nil, explained(req, err)
     end
     return x
+end
+
+-- Closes a request that makes no progress for the limit, while somebody waits
+-- for it (state.since).
+local function watch(x, state, limit)
+    while true do
+        local left = state.since and state.since + limit - task.now() or limit
+        if left <= 0 then
+            state.late = true
+            x:close()
+            return
+        end
+        task.sleep(left)
+    end
+end
+
+local function send_pieces(x, state, source)
+    for piece in source do
+        state.since = task.now()
+        local ok = x:write(piece)
+        state.since = nil
+        if not ok then
+            return -- answered before its end, or broken: the answer tells
+        end
+    end
+    x:finish()
+end
+
+---Sends the pieces of an upload and waits for the head of the answer.
+---@param x any
+---@param req e2b.transport.Request
+---@param source fun(): string|nil
+---@return integer|nil status, any headers_or_err
+function M.upload(x, req, source)
+    local limit, state = seconds(req.timeout), {}
+    local watcher = limit and task.spawn_quiet(watch, x, state, limit)
+    local _ <close> = setmetatable({}, {
+        __close = function()
+            if watcher then
+                watcher:cancel()
+            end
+        end,
+    })
+    send_pieces(x, state, source)
+    local status, headers
+    if not state.late then
+        state.since = task.now()
+        status, headers = x:wait()
+    end
+    if state.late then
+        return nil, explained(req, Error.new("timeout", "", { deadline = "request" }))
+    elseif not status then
+        return nil, explained(req, headers)
+    end
+    return status, headers
 end
 
 ---Reads the rest of an answer.

@@ -77,8 +77,13 @@ function Boxes:launch_process(box, spec)
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
         tmp_tmpfs = spec.tmp_tmpfs,
+        cgroup = "e2blua/" .. E.home_hash .. "/" .. spec.id,
     })
     local info = box.handle:info()
+    if info.missing ~= "" then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+    end
     E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4, state = 'running'" ..
         " WHERE id = ?1", spec.id, info.pid, info.start_time, info.cgroup)
     envd.init(box.target, { env = spec.env, user = spec.user, workdir = spec.workdir })

@@ -3,6 +3,7 @@ local Error = require "e2b.error"
 local builds = require "engine.builds"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
+local hash = require "e2b_hash"
 local http = require "engine.http"
 local httpd = require "e2b_httpd"
 local json = require "e2b_json"
@@ -141,6 +142,7 @@ local function open(p)
         paths = p,
         build_id = paths.build_id(),
         boot_id = boot_id(),
+        home_hash = hash.sha256(p.home):sub(1, 12),
         began = task.now(),
         called = task.now(),
         wake = task.cond(),
