@@ -27,11 +27,15 @@ enum {
 };
 
 struct proc_watch {
-    struct proc_watch *next;
     struct proc *proc;
     const struct proc_watch_ops *ops;
     void *arg;
     bool full, owner;
+};
+
+/* A place for a watch, empty again when it has gone. */
+struct slot {
+    struct proc_watch *watch;
 };
 
 enum state { STARTING, RUNNING, ENDED };
@@ -54,8 +58,8 @@ struct proc {
     int report; /* of spawn, -1: done */
     struct loop_watch *report_watch;
     struct loop_timer *deadline, *limit; /* limit: to start, or to be kept */
-    struct proc_watch *watches;
-    unsigned nwatches;
+    struct slot *slots;
+    size_t nslots;
     bool exited, impatient; /* impatient: its end waits for no output */
     int status;
 };
@@ -73,20 +77,28 @@ struct procs {
 static void update_reading(struct proc *p)
 {
     bool on = p->state == RUNNING;
-    for (struct proc_watch *w = p->watches; w; w = w->next)
-        on = on && !w->full;
+    for (size_t i = 0; i < p->nslots; i++)
+        on = on && !(p->slots[i].watch && p->slots[i].watch->full);
     for (int i = 0; i < 2; i++)
         if (p->out[i].stream)
             stream_read(p->out[i].stream, on);
 }
 
-static void unlink_watch(struct proc_watch *w)
+/* Empties a slot; the watch's callback may then do what it likes. */
+static struct proc_watch empty(struct slot *slot)
 {
-    struct proc_watch **at = &w->proc->watches;
-    while (*at != w)
-        at = &(*at)->next;
-    *at = w->next;
-    w->proc->nwatches--;
+    struct proc_watch w = *slot->watch;
+    free(slot->watch);
+    slot->watch = NULL;
+    return w;
+}
+
+static struct slot *find_slot(struct proc *p, const struct proc_watch *w)
+{
+    size_t i = 0;
+    while (i < p->nslots && p->slots[i].watch != w)
+        i++;
+    return i < p->nslots ? &p->slots[i] : NULL;
 }
 
 void proc_leave(struct proc_watch *w)
@@ -94,8 +106,7 @@ void proc_leave(struct proc_watch *w)
     if (!w)
         return;
     struct proc *p = w->proc;
-    unlink_watch(w);
-    free(w);
+    empty(find_slot(p, w));
     update_reading(p);
 }
 
@@ -105,27 +116,20 @@ void proc_ready(struct proc_watch *w)
     update_reading(w->proc);
 }
 
+/* NULL: there are as many as may be. */
 static struct proc_watch *add_watch(struct proc *p,
                                     const struct proc_watch_ops *ops, void *arg)
 {
-    struct proc_watch *w = mem_alloc(sizeof(*w));
-    *w = (struct proc_watch){
-        .next = p->watches, .proc = p, .ops = ops, .arg = arg};
-    p->watches = w;
-    p->nwatches++;
-    return w;
-}
-
-/* Takes the first watch off; its callback may do what it likes. */
-static bool pop_watch(struct proc *p, struct proc_watch *out)
-{
-    struct proc_watch *w = p->watches;
-    if (!w)
-        return false;
-    *out = *w;
-    unlink_watch(w);
-    free(w);
-    return true;
+    struct slot *slot = find_slot(p, NULL);
+    if (!slot && p->nslots == MAX_WATCHES)
+        return NULL;
+    if (!slot) {
+        p->slots = mem_realloc(p->slots, (p->nslots + 1) * sizeof(*slot));
+        slot = &p->slots[p->nslots++];
+    }
+    slot->watch = mem_alloc(sizeof(*slot->watch));
+    *slot->watch = (struct proc_watch){.proc = p, .ops = ops, .arg = arg};
+    return slot->watch;
 }
 
 static void tell_data(struct proc *p, enum proc_output which, const char *s,
@@ -133,9 +137,11 @@ static void tell_data(struct proc *p, enum proc_output which, const char *s,
 {
     while (n > 0) {
         size_t piece = n < CHUNK ? n : CHUNK;
-        for (struct proc_watch *w = p->watches; w; w = w->next)
-            if (w->ops->data(w->arg, which, s, piece))
+        for (size_t i = 0; i < p->nslots; i++) {
+            struct proc_watch *w = p->slots[i].watch;
+            if (w && w->ops->data(w->arg, which, s, piece))
                 w->full = true;
+        }
         s += piece;
         n -= piece;
     }
@@ -159,9 +165,9 @@ static void drop(struct proc *p)
     loop_timer_stop(p->deadline);
     loop_timer_stop(p->limit);
     input_free(p->input);
-    struct proc_watch w;
-    while (pop_watch(p, &w))
-        ;
+    for (size_t i = 0; i < p->nslots; i++)
+        free(p->slots[i].watch);
+    free(p->slots);
     json_decref(p->config);
     free(p->tag);
     free(p->cwd);
@@ -172,10 +178,13 @@ static void tell_end(void *arg)
 {
     struct proc *p = arg;
     struct proc_end end;
-    struct proc_watch w;
     process_exit_text(p->status, &end);
-    while (pop_watch(p, &w))
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch)
+            continue;
+        struct proc_watch w = empty(&p->slots[i]);
         w.ops->end(w.arg, &end);
+    }
 }
 
 static void forget(void *arg)
@@ -272,14 +281,11 @@ static void on_deadline(void *arg)
     p->impatient = true;
     if (!p->exited)
         kill(p->pid, SIGKILL);
-    for (struct proc_watch *w = p->watches; w; w = w->next) {
-        if (!w->owner)
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch || !p->slots[i].watch->owner)
             continue;
-        struct proc_watch copy = *w;
-        unlink_watch(w);
-        free(w);
-        copy.ops->deadline(copy.arg);
-        break;
+        struct proc_watch w = empty(&p->slots[i]);
+        w.ops->deadline(w.arg);
     }
     update_reading(p);
     check_end(p);
@@ -287,9 +293,12 @@ static void on_deadline(void *arg)
 
 static void failed(struct proc *p, const struct err *e)
 {
-    struct proc_watch w;
-    while (pop_watch(p, &w))
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch)
+            continue;
+        struct proc_watch w = empty(&p->slots[i]);
         w.ops->fail(w.arg, e);
+    }
     drop(p);
 }
 
@@ -347,8 +356,9 @@ static void on_report(void *arg, unsigned events)
     }
     p->state = RUNNING;
     drop_namesake(p);
-    for (struct proc_watch *w = p->watches; w; w = w->next)
-        w->ops->start(w->arg, p->pid);
+    for (size_t i = 0; i < p->nslots; i++)
+        if (p->slots[i].watch)
+            p->slots[i].watch->ops->start(p->slots[i].watch->arg, p->pid);
     update_reading(p);
     check_end(p);
 }
@@ -537,13 +547,13 @@ json_t *procs_list(const struct procs *ps)
 struct proc_watch *proc_join(struct proc *p, const struct proc_watch_ops *ops,
                              void *arg, struct err *e)
 {
-    if (p->nwatches >= MAX_WATCHES) {
+    struct proc_watch *w = add_watch(p, ops, arg);
+    if (!w) {
         err_set(e, "resource_exhausted",
                 "process %ld has %d watchers already: disconnect some",
                 (long)p->pid, MAX_WATCHES);
         return NULL;
     }
-    struct proc_watch *w = add_watch(p, ops, arg);
     ops->start(arg, p->pid);
     if (p->state == ENDED && !p->deadline)
         loop_after(p->table->envd->loop, 0, tell_end, p, &p->deadline);
@@ -598,10 +608,12 @@ void procs_free(struct procs *ps)
 {
     if (!ps)
         return;
-    while (ps->list) {
-        if (ps->list->state != ENDED && !ps->list->exited)
-            kill(ps->list->pid, SIGKILL);
-        drop(ps->list);
+    struct proc *next;
+    for (struct proc *p = ps->list; p; p = next) {
+        next = p->next;
+        if (p->state != ENDED && !p->exited)
+            kill(p->pid, SIGKILL);
+        drop(p);
     }
     fd_close(&ps->null);
     free(ps);

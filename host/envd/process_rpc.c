@@ -123,7 +123,7 @@ static void send_event(struct feed *f, const char *json, size_t n)
 {
     size_t queued = rpc_send(f->rpc, json, n);
     f->sent = loop_now(loop_of(f));
-    if (queued <= STREAM_HIGH || f->full)
+    if (queued <= (size_t)STREAM_HIGH || f->full)
         return;
     f->full = true;
     f->queued = queued;

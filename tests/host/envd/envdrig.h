@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -78,6 +79,10 @@ static inline void rig_start(const char *grace_ms)
     snprintf(sock, sizeof(sock), "%s/s", rig.dir);
     rig.pid = fork();
     if (rig.pid == 0) {
+        struct rlimit files;
+        getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = 200;
+        setrlimit(RLIMIT_NOFILE, &files);
         execl(rig.program, "envd", "--socket", sock, "--grace", grace_ms,
               (char *)NULL);
         _exit(99);
