@@ -43,7 +43,7 @@ ENVD_SRC := $(wildcard host/envd/*.c)
 MOD_BIND := host/bind/httpc.c host/bind/archive.c host/bind/hash.c \
 	$(wildcard host/bind/engine*.c)
 BIND_SRC := $(filter-out $(MOD_BIND),$(wildcard host/bind/*.c))
-HTTPC_SRC := $(wildcard host/bind/httpc.c host/net/client/httpc.c \
+HTTPC_SRC := $(wildcard host/bind/httpc.c host/net/client/httpc*.c \
 	host/net/client/tls.c)
 ARCHIVE_SRC := $(wildcard host/bind/archive.c host/net/client/archive.c \
 	host/base/hash.c)
@@ -62,11 +62,11 @@ MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
 	$(if $(filter host/bind/hash.c,$(HASH_SRC)),$(B)/modules/e2b_hash.so) \
 	$(if $(filter host/bind/engine.c,$(ENGINE_SRC)),$(B)/modules/e2b_engine.so)
 PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
-	$(if $(wildcard host/envd/main.c),$(B)/envd)
+	$(if $(ENVD_SRC),$(B)/envd)
 
 .PHONY: all run test check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
-	build-all
+	build-all test-all
 
 all: deps ## build everything
 	@$(MAKE) build-all
@@ -92,8 +92,8 @@ $(B)/libcore.a: $(CORE_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 # ---- the host --------------------------------------------------------------
-EMBED_LUA := $(shell find stdlib scripts templates -name '*.lua' -o \
-	-name '*.jsonl' 2>/dev/null | sort)
+EMBED_LUA := $(shell find stdlib scripts templates -path stdlib/meta -prune -o \
+	-name '*.lua' -print -o -name '*.jsonl' -print 2>/dev/null | sort)
 $(B)/embed: host/embed/embed.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
@@ -106,7 +106,9 @@ $(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
 
 LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
 HOST_OBJ = $(call obj,$(wildcard host/*.c)) $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
-HOST_LIBS = -l:libuv_a.a -l:libjansson.a -l:liblua5.4-cjson.a \
+# jansson whole: the modules use more of it than the program does.
+HOST_LIBS = -l:libuv_a.a -Wl,--whole-archive -l:libjansson.a \
+	-Wl,--no-whole-archive -l:liblua5.4-cjson.a \
 	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
 $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
 	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
@@ -115,9 +117,10 @@ $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
 
 # ---- Lua modules -----------------------------------------------------------
 MODLINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -shared -o $@
+# Stays loaded: a name look-up given up at the end still runs in libcurl.
 $(B)/modules/e2b_httpc.so: $(call obj,$(HTTPC_SRC))
 	@mkdir -p $(@D)
-	$(MODLINK) $^ -lcurl
+	$(MODLINK) -Wl,-z,nodelete $^ -lcurl
 $(B)/modules/e2b_archive.so: $(call obj,$(ARCHIVE_SRC))
 	@mkdir -p $(@D)
 	$(MODLINK) $^ -larchive -lcrypto
@@ -169,23 +172,32 @@ $(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
 	@mkdir -p $(@D)
 	$(COMPILE) -Itests/lib -o $@ $< $(B)/libsandbox.a $(B)/libcore.a \
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
-		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl
+		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl \
+		-Wl,--as-needed -lcurl
+# Pid 1 of the launcher's tests; static, hence without sanitizers.
+$(B)/tests/host/sandbox/inside: tests/host/sandbox/inside.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+$(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
 $(B)/tests/host/envd/%: tests/host/envd/%.c $(B)/libenvd.a $(B)/libcore.a $(B)/libbase.a
 	@mkdir -p $(@D)
 	$(COMPILE) -Itests/lib -o $@ $< $(B)/libenvd.a $(B)/libcore.a \
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a \
 		-l:libjansson.a -lz -lpthread -ldl
 SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
-	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC)))
+	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC))) \
+	$(filter-out $(B)/obj/host/bind/%,$(call obj,$(HTTPC_SRC)))
 $(B)/libsandbox.a: $(SANDBOX_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 unit: build-all $(CTESTS) ## C tests only (T=name for some)
-	@sh tests/lib/ctests.sh $(foreach t,$(CTESTS),$(if $(T),$(if \
-		$(findstring $(T),$(t)),$(t)),$(t)))
+	@sh tests/lib/ctests.sh $(CHOSEN)
+CHOSEN = $(foreach t,$(CTESTS),$(if $(T),$(if $(findstring $(T),$(t)),$(t)),$(t)))
 
 test: deps-test ## set up, build, run all tests (T=name for some)
-	@$(MAKE) unit
+	@$(MAKE) test-all
+test-all: build-all $(CTESTS)
+	@sh tests/lib/run.sh $(B)/e2blua "$(T)" $(CHOSEN)
 
 run: deps ## build, then make the calculator in a sandbox
 	@test -f scripts/apps/calculator.lua || { echo "make run: there is no app" \
@@ -232,8 +244,7 @@ strict: ## the whole tree with gcc and clang, warnings as errors
 asan: deps-test ## all tests under address and undefined sanitizers
 	@$(MAKE) build-all
 	@$(MAKE) B=build/asan SAN=1 asan-test
-asan-test: build-all $(CTESTS)
-	@sh tests/lib/ctests.sh $(CTESTS)
+asan-test: test-all
 
 check: ## lint, both compilers, tests, sanitizers
 	@$(MAKE) lint

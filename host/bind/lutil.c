@@ -2,6 +2,8 @@
 #include "lutil.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
 
 static void push_error(lua_State *L, const char *kind, const char *message)
 {
@@ -110,4 +112,55 @@ int lutil_opt_bool(lua_State *L, int idx, const char *field, int dflt)
     }
     lua_pop(L, 1);
     return dflt;
+}
+
+void lutil_check_options(lua_State *L, int idx, const char *const *names)
+{
+    luaL_checktype(L, idx, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        lua_pop(L, 1);
+        bool known = false;
+        if (lua_type(L, -1) == LUA_TSTRING)
+            for (int i = 0; names[i] && !known; i++)
+                known = strcmp(lua_tostring(L, -1), names[i]) == 0;
+        if (known)
+            continue;
+        int key = lua_gettop(L);
+        lua_pushstring(L, names[0]);
+        for (int i = 1; names[i]; i++)
+            lua_pushfstring(L, "%s, %s", lua_tostring(L, -1), names[i]);
+        const char *list = lua_tostring(L, -1);
+        lutil_raise(L, "invalid_argument", "unknown option %s; known: %s",
+                    luaL_tolstring(L, key, NULL), list);
+    }
+}
+
+static int buf_gc(lua_State *L)
+{
+    buf_fini(lua_touserdata(L, 1));
+    return 0;
+}
+
+struct buf *lutil_buf(lua_State *L)
+{
+    struct buf *b = lua_newuserdatauv(L, sizeof(*b), 0);
+    buf_init(b);
+    if (luaL_newmetatable(L, "e2b.buf")) {
+        lua_pushcfunction(L, buf_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+const char *lutil_check_text(lua_State *L, int idx)
+{
+    size_t n;
+    luaL_checktype(L, idx, LUA_TSTRING);
+    const char *s = lua_tolstring(L, idx, &n);
+    if (strlen(s) != n)
+        lutil_raise(L, "invalid_argument",
+                    "argument %d holds a zero byte, which a path cannot", idx);
+    return s;
 }

@@ -2,6 +2,7 @@
 #ifndef E2B_LUTIL_H
 #define E2B_LUTIL_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <lauxlib.h>
@@ -31,5 +32,12 @@ long long lutil_opt_int(lua_State *L, int idx, const char *field,
 const char *lutil_opt_str(lua_State *L, int idx, const char *field,
                           const char *dflt);
 int lutil_opt_bool(lua_State *L, int idx, const char *field, int dflt);
+/* Raises for a key of the options table at idx that is not in the NULL-ended
+ * list; also when it is no table. */
+void lutil_check_options(lua_State *L, int idx, const char *const *names);
+/* Pushes a userdata that owns the empty buffer it returns. */
+struct buf *lutil_buf(lua_State *L);
+/* A string argument without NUL bytes: a path, a name. Raises else. */
+const char *lutil_check_text(lua_State *L, int idx);
 
 #endif

@@ -195,6 +195,13 @@ static int l_cancelled(lua_State *L)
     return 1;
 }
 
+/* count() -> unfinished tasks, the running one included */
+static int l_count(lua_State *L)
+{
+    lua_pushinteger(L, sched_of(L)->count);
+    return 1;
+}
+
 /* ---- waiting ------------------------------------------------------------- */
 
 static int slept(lua_State *L, int status, lua_KContext ctx)
@@ -316,10 +323,15 @@ int luaopen_e2b_task(lua_State *L)
                                     {"broadcast", l_broadcast},
                                     {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"spawn", l_spawn},         {"spawn_quiet", l_spawn_quiet},
-        {"sleep", l_sleep},         {"now", l_now},
-        {"cond", l_cond},           {"shield", l_shield},
-        {"cancelled", l_cancelled}, {NULL, NULL},
+        {"spawn", l_spawn},
+        {"spawn_quiet", l_spawn_quiet},
+        {"sleep", l_sleep},
+        {"now", l_now},
+        {"cond", l_cond},
+        {"shield", l_shield},
+        {"cancelled", l_cancelled},
+        {"count", l_count},
+        {NULL, NULL},
     };
     static const luaL_Reg none[] = {{NULL, NULL}};
     luaL_newmetatable(L, TASK_CLASS);

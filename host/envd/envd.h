@@ -12,9 +12,10 @@
 
 #define ENVD_VERSION "0.6.13"
 
-struct procs;  /* process.h */
-struct server; /* server.h */
-struct work;   /* work.h */
+struct control; /* control.h */
+struct procs;   /* process.h */
+struct server;  /* server.h */
+struct work;    /* work.h */
 
 struct envd {
     struct loop *loop;
@@ -24,6 +25,7 @@ struct envd {
     json_t *env;           /* object of strings: global environment */
     json_t *fixed_env;     /* the part of it that /init cannot change */
     struct procs *procs;
+    struct control *control;
     struct server *server;
     struct work *work; /* work.c: worker threads, NULL until used */
 };

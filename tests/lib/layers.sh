@@ -29,7 +29,7 @@ door() { # header allowed-files
 }
 door 'uv\.h' 'host/net/core/(loop|stream|resolve)\.c'
 door 'llhttp\.h' 'host/net/core/http1\.c'
-door 'curl/curl\.h' 'host/net/client/httpc\.c'
+door 'curl/curl\.h' 'host/net/client/httpc_impl\.h'
 door 'sqlite3\.h' 'host/sandbox/store\.c'
 door 'zlib\.h' 'host/base/gzip\.c'
 door 'archive\.h' 'host/net/client/archive\.c'

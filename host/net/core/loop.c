@@ -6,8 +6,16 @@
 #include <stdlib.h>
 #include <uv.h>
 
+struct deferred {
+    struct deferred *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
 struct loop {
     uv_loop_t uv;
+    uv_idle_t idle; /* active while something is deferred */
+    struct deferred *first, **last;
 };
 
 struct loop *loop_new(struct err *e)
@@ -20,6 +28,8 @@ struct loop *loop_new(struct err *e)
         return NULL;
     }
     l->uv.data = l;
+    uv_idle_init(&l->uv, &l->idle);
+    l->last = &l->first;
     return l;
 }
 
@@ -28,12 +38,19 @@ void loop_free(struct loop *l)
     if (!l)
         return;
     /* Close callbacks of handles that were just closed are still due. */
+    for (int i = 0; i < 100 && l->first; i++)
+        uv_run(&l->uv, UV_RUN_NOWAIT);
+    uv_close((uv_handle_t *)&l->idle, NULL);
     int r = uv_loop_close(&l->uv);
     for (int i = 0; i < 100 && r == UV_EBUSY; i++) {
         uv_run(&l->uv, UV_RUN_NOWAIT);
         r = uv_loop_close(&l->uv);
     }
     assert(r == 0 && "a handle is still open");
+    for (struct deferred *d = l->first, *next; d; d = next) {
+        next = d->next;
+        free(d);
+    }
     free(l);
 }
 
@@ -146,9 +163,31 @@ void loop_timer_unref(struct loop_timer *t)
     uv_unref((uv_handle_t *)&t->uv);
 }
 
+/* Not timers of 0 ms: libuv runs those that callbacks start in the same turn,
+ * so that a chain of them would never let it look at a descriptor. */
+static void run_deferred(uv_idle_t *idle)
+{
+    struct loop *l = idle->loop->data;
+    struct deferred *d = l->first, *next;
+    l->first = NULL;
+    l->last = &l->first;
+    for (; d; d = next) {
+        next = d->next;
+        d->fn(d->arg);
+        free(d);
+    }
+    if (!l->first)
+        uv_idle_stop(idle);
+}
+
 void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg)
 {
-    loop_after(l, 0, fn, arg, NULL);
+    struct deferred *d = mem_alloc(sizeof(*d));
+    d->fn = fn;
+    d->arg = arg;
+    *l->last = d;
+    l->last = &d->next;
+    uv_idle_start(&l->idle, run_deferred);
 }
 
 /* ---- descriptors ---- */

@@ -40,6 +40,27 @@ static void timers(void **state)
     loop_free(l);
 }
 
+static void again(void *arg)
+{
+    loop_defer(arg, again, arg);
+}
+
+static void stop(void *arg)
+{
+    loop_stop(arg);
+}
+
+static void deferring_forever_starves_nobody(void **state)
+{
+    (void)state;
+    struct err e;
+    struct loop *l = loop_new(&e);
+    loop_defer(l, again, l);
+    loop_after(l, 5, stop, l, NULL);
+    loop_run(l);
+    loop_free(l);
+}
+
 static void turn_has_a_deadline(void **state)
 {
     (void)state;
@@ -115,6 +136,7 @@ static void wakes(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(timers),
+    cmocka_unit_test(deferring_forever_starves_nobody),
     cmocka_unit_test(turn_has_a_deadline),
     cmocka_unit_test(watches),
     cmocka_unit_test(wakes),

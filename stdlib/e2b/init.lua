@@ -1,0 +1,66 @@
+-- require "e2b": the module of the SDK. Its parts are loaded when first touched.
+local task = require "e2b.task"
+
+---@class e2b
+---@field Sandbox e2b.Sandbox
+---@field Template any e2b.template
+---@field agent any the module agent
+---@field http any e2b.http
+---@field json any e2b.json
+---@field Error e2b.Error
+---@field spawn function e2b.task
+---@field gather function
+---@field parallel function
+---@field race function
+---@field sleep function
+---@field timeout function
+---@field now function
+---@field ALL_TRAFFIC string
+local M = {
+    spawn = task.spawn,
+    gather = task.gather,
+    parallel = task.parallel,
+    race = task.race,
+    sleep = task.sleep,
+    timeout = task.timeout,
+    now = task.now,
+    Error = require "e2b.error",
+}
+
+---Loads a .env file; see e2b.dotenv. That of the project is loaded by itself.
+---@param path? string
+---@return string|nil file
+function M.load_dotenv(path)
+    return require("e2b.dotenv").load(path)
+end
+
+---A variable of the environment, or else of the .env files.
+---@param name string
+---@param default? any
+---@return any
+function M.getenv(name, default)
+    return require("e2b.dotenv").getenv(name, default)
+end
+
+local PARTS = {
+    Sandbox = "e2b.sandbox",
+    Template = "e2b.template",
+    agent = "agent",
+    http = "e2b.http",
+    json = "e2b.json",
+}
+
+local function lookup(_, name)
+    local value
+    if PARTS[name] then
+        value = require(PARTS[name])
+    elseif name == "ALL_TRAFFIC" then
+        value = require("e2b.network").ALL_TRAFFIC
+    else
+        return nil
+    end
+    rawset(M, name, value)
+    return value
+end
+
+return setmetatable(M, { __index = lookup })

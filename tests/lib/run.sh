@@ -1,0 +1,48 @@
+#!/bin/sh
+# All tests: run.sh PROGRAM FILTER [C TESTS...]. C first, then Lua; one closing
+# line that counts both.
+program=$1 filter=$2
+shift 2
+here=$(dirname "$0")
+tmp=$(mktemp -d)
+out=$tmp/out
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM
+
+# A test meets an engine of its own (the cache of images and layers is shared)
+# and never somebody's account.
+if [ "$(id -u)" = 0 ]; then
+    home=/var/lib/e2blua
+else
+    home=${XDG_STATE_HOME:-$HOME/.local/state}/e2blua
+fi
+: "${E2BLUA_CACHE:=${E2BLUA_HOME:-$home}/cache}"
+E2BLUA_HOME=$tmp/home E2BLUA_BACKEND=local
+export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND
+unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL E2B_API_KEY \
+    E2B_ACCESS_TOKEN E2B_API_URL E2B_SANDBOX_URL E2B_DOMAIN E2B_DEBUG LUA_INIT \
+    LUA_INIT_5_4 LUA_PATH LUA_PATH_5_4 LUA_CPATH LUA_CPATH_5_4
+
+passed=0 failed=0 skipped=0
+
+section() { # command...
+    "$@" 2>&1 | tee "$out" | sed -u '$d'
+    # shellcheck disable=SC2046
+    set -- $(tail -n 1 "$out" |
+        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    if [ $# != 3 ]; then
+        tail -n 1 "$out"
+        echo "FAILED: the run broke off"
+        set -- 0 1 0
+    fi
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+[ $# = 0 ] || section sh "$here/ctests.sh" "$@"
+section "$program" "$here/run.lua" --filter "$filter"
+if [ "$passed" = 0 ] && [ "$failed" = 0 ] && [ "$skipped" = 0 ]; then
+    echo "no test has '$filter' in its path or name"
+    failed=1
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -1,0 +1,63 @@
+local t = require "tests"
+local Error = require "e2b.error"
+
+t.test("makes objects that say where the script called", function()
+    local e = t.raises("network", function()
+        Error.raise("network", "no route", { op = "x", errno = 113 })
+    end)
+    t.eq(e.message, "no route")
+    t.eq(e.errno, 113)
+    t.eq(e.op, "x")
+    t.match(e.where, "error_test%.lua:6$")
+    t.match(tostring(e), "error_test%.lua:6: no route$")
+end)
+
+t.test("has the metatable of the errors that C raises", function()
+    local json = require "e2b_json"
+    local _, e = json.decode("{")
+    t.ok(Error.is(e, "protocol"), "an error of a C module")
+    t.eq(tostring(e), e.message)
+end)
+
+t.test("knows more special kinds", function()
+    local e = Error.new("sandbox_not_running", "gone")
+    t.ok(Error.is(e))
+    t.ok(Error.is(e, "sandbox_not_running"))
+    t.ok(Error.is(e, "timeout"))
+    t.eq(Error.is(e, "not_found"), false)
+    t.eq(Error.is("text", "timeout"), false)
+    t.eq(Error.is({ kind = "timeout" }, "timeout"), false)
+end)
+
+t.test("turns an unknown kind into an internal error", function()
+    local e = Error.new("tiemout", "late")
+    t.eq(e.kind, "internal")
+    t.match(e.message, "tiemout")
+    t.match(e.message, "late")
+end)
+
+t.test("does not let fields replace kind and message", function()
+    local e = Error.new("build", "text", { kind = "network", message = "other", status = 3 })
+    t.eq(e.kind, "build")
+    t.eq(e.message, "text")
+    t.eq(e.status, 3)
+end)
+
+t.test("check hands results on, and raises the error", function()
+    t.eq({ Error.check(1, 2, 3) }, { 1, 2, 3 })
+    t.eq(Error.check(nil), nil)
+    local e = t.raises("timeout", function()
+        local _ = Error.check(nil, Error.new("timeout", "late"))
+    end)
+    t.match(e.where, "error_test%.lua:%d+$")
+    local other = t.raises("internal", Error.check, nil, "text of io.open")
+    t.eq(other.message, "text of io.open")
+end)
+
+t.test("raises an object again and keeps its place", function()
+    local e = Error.new("tls", "bad certificate")
+    e.where = "script.lua:3"
+    local again = t.raises("tls", Error.raise, e)
+    t.ok(rawequal(e, again))
+    t.eq(again.where, "script.lua:3")
+end)
