@@ -1,13 +1,12 @@
---- Runs Lua tests: run.lua [--filter TEXT] [FILES...], default all of tests/lua. TEXT selects by
---- path or by name of the test. The last line is `N passed, N failed, N skipped`.
+--- Runs Lua tests: run.lua [--filter TEXT] [--settle SECONDS] [FILES...], default all of tests/lua.
+--- TEXT selects by path or by name of the test; SECONDS is how long what a test has closed may take
+--- to be gone. The last line is `N passed, N failed, N skipped`.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 
 local fs = require "e2b_fs"
 local task = require "e2b_task"
 local t = require "tests"
-
-local SETTLE = 5 -- seconds until what a test has closed must be gone
 
 local counts = {passed = 0, failed = 0, skipped = 0}
 
@@ -25,19 +24,21 @@ local function find(dir, found)
     return found
 end
 
+local options = {["--filter"] = "", ["--settle"] = "5"}
+
+--- Fills the options; returns the files.
 local function arguments()
-    local filter, files = "", {}
-    local i = 1
+    local files, i = {}, 1
     while arg[i] do
-        if arg[i] == "--filter" then
+        if options[arg[i]] then
+            options[arg[i]] = assert(arg[i + 1], arg[i] .. " needs a value")
             i = i + 1
-            filter = arg[i] or ""
         else
             files[#files + 1] = arg[i]
         end
         i = i + 1
     end
-    return filter, #files > 0 and files or find("tests/lua", files)
+    return #files > 0 and files or find("tests/lua", files)
 end
 
 --- tests/SKIPS: lines `id reason`, `#` begins a comment.
@@ -89,7 +90,7 @@ local function grown(before)
 end
 
 local function leftovers(before)
-    local deadline = task.now() + SETTLE
+    local deadline = task.now() + tonumber(options["--settle"])
     local text
     repeat
         collectgarbage()
@@ -211,7 +212,8 @@ local function load(path)
 end
 
 local function main()
-    local filter, files = arguments()
+    local files = arguments()
+    local filter = options["--filter"]
     local skips = allowed_skips()
     measure() -- opens the descriptors that stay
     for _, path in ipairs(files) do
