@@ -180,6 +180,19 @@ local function first_create(request)
     }
 end
 
+local function create(config, request)
+    local answer = call_newest(config, "templat", request, function()
+        return first_create(request)
+    end)
+    local sandbox = object_of(config, answer, request.op)
+    if not rpc.at_least(sandbox.envd_version, MIN_ENVD) then
+        sandbox:kill()
+        Error.raise("template", "You need to update the template to use the new SDK.",
+            { op = request.op, remedy = "build the template anew" })
+    end
+    return sandbox
+end
+
 ---Creates a sandbox.
 ---@param template? string name, name:tag or id; default "base"
 ---@param opts? table
@@ -208,19 +221,9 @@ function Sandbox.create(template, opts, ...)
         headers = o.idempotency_key and { ["Idempotency-Key"] = o.idempotency_key } or nil,
         ok = { [201] = true },
     }
-    local config = config_of.resolve(o)
-    -- A cancellation waits for the answer: the sandbox must reach its owner, or
-    -- nobody could end it.
-    local answer = task.shield(call_newest, config, "templat", request, function()
-        return first_create(request)
-    end)
-    local sandbox = object_of(config, answer, op)
-    if not rpc.at_least(sandbox.envd_version, MIN_ENVD) then
-        sandbox:kill()
-        Error.raise("template", "You need to update the template to use the new SDK.",
-            { op = op, remedy = "build the template anew" })
-    end
-    return sandbox
+    -- A cancellation waits for the answer, and nothing stands between it and the
+    -- caller's variable: the sandbox must reach its owner, or nobody could end it.
+    return task.shield(create, config_of.resolve(o), request)
 end
 
 ---Connects to a sandbox by its id, or extends the life of this one; a paused one
