@@ -62,7 +62,7 @@ MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
 	$(if $(filter host/bind/hash.c,$(HASH_SRC)),$(B)/modules/e2b_hash.so) \
 	$(if $(filter host/bind/engine.c,$(ENGINE_SRC)),$(B)/modules/e2b_engine.so)
 PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
-	$(if $(ENVD_SRC),$(B)/envd)
+	$(if $(wildcard host/envd/files.c),$(B)/envd)
 
 .PHONY: all run test check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
@@ -106,7 +106,9 @@ $(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
 
 LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
 HOST_OBJ = $(call obj,$(wildcard host/*.c)) $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
-HOST_LIBS = -l:libuv_a.a -l:libjansson.a -l:liblua5.4-cjson.a \
+# jansson whole: the modules use more of it than the program does.
+HOST_LIBS = -l:libuv_a.a -Wl,--whole-archive -l:libjansson.a \
+	-Wl,--no-whole-archive -l:liblua5.4-cjson.a \
 	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
 $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
 	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
@@ -159,6 +161,10 @@ $(B)/obj/envd_blob.o: $(ENVD_BLOB)
 	strip -o $(B)/gen/envd $(ENVD_BLOB)
 	cd $(B)/gen && ld -r -b binary -z noexecstack -o $(abspath $@) envd
 
+# For the tests: envd's parts without its main.
+$(B)/libenvd.a: $(call obj,$(filter-out host/envd/main.c,$(ENVD_SRC)))
+	@rm -f $@; ar rcs $@ $^
+
 # ---- tests -----------------------------------------------------------------
 CTEST_SRC := $(shell find tests/host tests/bind -name '*_test.c' 2>/dev/null)
 CTESTS := $(patsubst tests/%.c,$(B)/tests/%,$(CTEST_SRC))
@@ -168,6 +174,16 @@ $(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
 		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl \
 		-Wl,--as-needed -lcurl
+# Pid 1 of the launcher's tests; static, hence without sanitizers.
+$(B)/tests/host/sandbox/inside: tests/host/sandbox/inside.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+$(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
+$(B)/tests/host/envd/%: tests/host/envd/%.c $(B)/libenvd.a $(B)/libcore.a $(B)/libbase.a
+	@mkdir -p $(@D)
+	$(COMPILE) -Itests/lib -o $@ $< $(B)/libenvd.a $(B)/libcore.a \
+		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a \
+		-l:libjansson.a -lz -lpthread -ldl
 SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
 	$(filter-out $(B)/obj/host/bind/% $(B)/obj/host/base/%,$(call obj,$(ARCHIVE_SRC))) \
 	$(filter-out $(B)/obj/host/bind/%,$(call obj,$(HTTPC_SRC)))

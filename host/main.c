@@ -21,7 +21,9 @@ enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
 
 int luaopen_cjson(lua_State *L);
 int luaopen_e2b_httpd(lua_State *L);
+int luaopen_e2b_process(lua_State *L);
 int luaopen_lpeg(lua_State *L);
+int luaopen_e2b_carried(lua_State *L);
 int luaopen_e2b_fs(lua_State *L);
 int luaopen_e2b_json(lua_State *L);
 int luaopen_e2b_wire(lua_State *L);
@@ -30,9 +32,15 @@ static const char help[] =
     "usage: e2blua [options] FILE [ARGS]\n"
     "       e2blua [options] -e CODE [ARGS]\n"
     "       e2blua [options] - [ARGS]        (the script comes from stdin)\n"
+    "       e2blua VERB [ARGS]\n"
     "\n"
     "FILE is looked for as given, then in scripts/ of the current project,\n"
     "then among the scripts that the program carries.\n"
+    "\n"
+    "Verbs:\n"
+    "  list                      the running sandboxes\n"
+    "  kill ID...                ends sandboxes\n"
+    "  engine status|stop|logs   the embedded engine of this machine\n"
     "\n"
     "  -e CODE    run CODE\n"
     "  -v         log to stderr what happens; tracebacks\n"
@@ -103,28 +111,32 @@ static int parse(int argc, char **argv, struct options *o)
     return 0;
 }
 
-/* Pushes loader and path of a file below $E2BLUA_STDLIB; 0: there is none. */
-static int load_from(lua_State *L, const char *dir, const char *file)
+/* Loads dir/name of $E2BLUA_STDLIB; pushes chunk and path, or nothing. */
+static int load_developed(lua_State *L, const char *dir, const char *name)
 {
-    const char *path = lua_pushfstring(L, "%s/%s", dir, file);
-    if (access(path, R_OK) != 0)
+    const char *path = lua_pushfstring(L, "%s/%s", dir, name);
+    if (access(path, R_OK) != 0) {
+        lua_pop(L, 1);
         return 0;
+    }
     if (luaL_loadfile(L, path) != LUA_OK)
         return lua_error(L);
-    lua_pushstring(L, path);
+    lua_insert(L, -2);
     return 2;
 }
 
-static int load_carried(lua_State *L, const char *file)
+static int load_embedded(lua_State *L, const char *name)
 {
-    const char *path = lua_pushfstring(L, "stdlib/%s", file);
+    const char *path = lua_pushfstring(L, "stdlib/%s", name);
     const struct embed_file *f = find_carried(path);
-    if (!f)
+    if (!f) {
+        lua_pop(L, 1);
         return 0;
+    }
     const char *chunk = lua_pushfstring(L, "@%s", path);
     if (luaL_loadbuffer(L, (const char *)f->data, f->size, chunk) != LUA_OK)
         return lua_error(L);
-    lua_pushstring(L, path);
+    lua_pushvalue(L, -3);
     return 2;
 }
 
@@ -133,18 +145,16 @@ static int load_carried(lua_State *L, const char *file)
  * $E2BLUA_STDLIB. */
 static int search_stdlib(lua_State *L)
 {
+    static const char *const forms[] = {"%s.lua", "%s/init.lua"};
     const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
     const char *dir = getenv("E2BLUA_STDLIB");
-    const char *files[] = {lua_pushfstring(L, "%s.lua", name),
-                           lua_pushfstring(L, "%s/init.lua", name)};
     for (int i = 0; dir && i < 2; i++)
-        if (load_from(L, dir, files[i]))
+        if (load_developed(L, dir, lua_pushfstring(L, forms[i], name)))
             return 2;
     for (int i = 0; i < 2; i++)
-        if (load_carried(L, files[i]))
+        if (load_embedded(L, lua_pushfstring(L, forms[i], name)))
             return 2;
-    lua_pushfstring(L, "no carried file 'stdlib/%s' or '%s'", files[0],
-                    files[1]);
+    lua_pushfstring(L, "no carried file 'stdlib/%s.lua'", name);
     return 1;
 }
 
@@ -173,10 +183,12 @@ static void open_libs(lua_State *L)
     static const luaL_Reg carried[] = {
         {"cjson", luaopen_cjson},
         {"lpeg", luaopen_lpeg},
+        {"e2b_carried", luaopen_e2b_carried},
         {"e2b_fs", luaopen_e2b_fs},
-        {"e2b_json", luaopen_e2b_json},
-        {"e2b_wire", luaopen_e2b_wire},
         {"e2b_httpd", luaopen_e2b_httpd},
+        {"e2b_json", luaopen_e2b_json},
+        {"e2b_process", luaopen_e2b_process},
+        {"e2b_wire", luaopen_e2b_wire},
         {NULL, NULL},
     };
     luaL_openlibs(L);
@@ -215,10 +227,31 @@ static void set_arg(lua_State *L, int argc, char **argv, int script)
     lua_setglobal(L, "arg");
 }
 
+/* A word that is neither a path nor a file name is a verb of stdlib/cli. */
+static const struct embed_file *find_verb(const char *word)
+{
+    char path[256];
+    if (strchr(word, '/') || str_ends(word, ".lua") ||
+        str_fmt(path, sizeof(path), "stdlib/cli/%s.lua", word) < 0)
+        return NULL;
+    return find_carried(path);
+}
+
+static int load_carried(lua_State *L, const struct embed_file *f)
+{
+    const char *chunk = lua_pushfstring(L, "@%s", f->name);
+    int r = luaL_loadbuffer(L, (const char *)f->data, f->size, chunk);
+    lua_remove(L, -2);
+    return r;
+}
+
 static int load_script(lua_State *L, const char *name)
 {
     if (strcmp(name, "-") == 0)
         return luaL_loadfile(L, NULL);
+    const struct embed_file *verb = find_verb(name);
+    if (verb)
+        return load_carried(L, verb);
     struct found f;
     struct buf looked = {0};
     if (find_script(name, &f, &looked) < 0) {
@@ -230,11 +263,7 @@ static int load_script(lua_State *L, const char *name)
     buf_fini(&looked);
     if (!f.carried)
         return luaL_loadfile(L, f.path);
-    const char *chunk = lua_pushfstring(L, "@%s", f.carried->name);
-    int r = luaL_loadbuffer(L, (const char *)f.carried->data, f.carried->size,
-                            chunk);
-    lua_remove(L, -2);
-    return r;
+    return load_carried(L, f.carried);
 }
 
 /* The error on top of the stack, as one readable line and the remedy. */

@@ -1,5 +1,5 @@
-/* The base image: made once by mmdebstrap (tools/base recipe embedded in the
- * program), kept in $E2BLUA_CACHE as the first layer. */
+/* The base image: made once by mmdebstrap (image_recipe.c), kept in
+ * $E2BLUA_CACHE as the first layer. */
 #ifndef E2B_IMAGE_H
 #define E2B_IMAGE_H
 
@@ -18,6 +18,18 @@ int image_base_id(char id[65], struct err *e);
 int image_base_make(const char *cache_dir, char id[65],
                     void (*progress)(void *arg, const char *stage, int percent),
                     void *arg, const volatile int *stop, struct err *e);
+/* The same with the parts that tests replace. */
+struct image_maker {
+    void (*progress)(void *arg, const char *stage, int percent);
+    void *arg;
+    const volatile int *stop; /* may be NULL */
+    /* Run as: program -c RECIPE name ROOT WORK. NULL: /bin/sh in mount and
+     * process namespaces of its own. */
+    const char *program;
+    int timeout_ms; /* 0: 30 minutes */
+};
+int image_base_make_by(const char *cache_dir, char id[65],
+                       const struct image_maker *m, struct err *e);
 bool image_base_ready(const char *cache_dir, char id[65]);
 
 #endif

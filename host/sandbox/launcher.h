@@ -1,6 +1,12 @@
 /* Makes one process in a sandbox of its own: namespaces, overlay root, seccomp,
- * capabilities, cgroup. Blocking for a few ms: call it from a job. The launcher
- * knows nothing of records, HTTP or what its pid 1 does. */
+ * capabilities, cgroup. Blocking for a few ms: call it from a job; any number
+ * of threads may start and kill at once. The launcher knows nothing of records,
+ * HTTP or what its pid 1 does. Root only.
+ *
+ * Ids: 0..65535 inside are LAUNCHER_ID_BASE.. outside, one range for all
+ * sandboxes; layers are idmapped, so that files on disk carry the ids seen
+ * inside. Setuid files of layers are therefore real ones: the folders that hold
+ * layers and uppers must be closed to everybody but root (0700). */
 #ifndef E2B_LAUNCHER_H
 #define E2B_LAUNCHER_H
 
@@ -11,24 +17,38 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define LAUNCHER_MAX_LAYERS 120
+enum {
+    LAUNCHER_MAX_LAYERS = 120,
+    LAUNCHER_MAX_PASS = 64,
+    LAUNCHER_ID_BASE = 0x40000000,
+    LAUNCHER_ID_COUNT = 65536,
+    /* Instances are charged to whoever makes user namespaces, usually 128 for
+     * all of them together. */
+    LAUNCHER_INOTIFY_INSTANCES = 16,
+    LAUNCHER_NOFILE = 1024, /* soft limit; the hard one is the caller's */
+};
 
 struct launcher_spec {
-    const char *id; /* [a-z0-9]+; hostname "e2b" is set by hostname */
-    const char *hostname;
+    const char *id;       /* [a-z0-9]{1,64} */
+    const char *hostname; /* [A-Za-z0-9.-]{1,64} */
+    /* Name for cgroup_*; NULL: "e2blua/<id>". */
+    const char *cgroup;
     /* Lower layers as O_PATH directory descriptors, base first. */
     const int *layers;
-    int nlayers;
-    int upper_fd; /* O_PATH dir holding "u" and "w" (made if missing) */
+    int nlayers;  /* at least 1 */
+    int upper_fd; /* O_PATH dir holding "u" and "w" (made if missing), on a
+                   * file system that can be idmapped: ext4, xfs, btrfs,
+                   * tmpfs; u becomes the next layer */
     int exec_fd;  /* sealed memfd of the program run as pid 1 */
     char *const *argv, *const *envp;
     /* Descriptors the program finds as 3, 4, ... ; stdin is /dev/null, stdout
      * and stderr go to log_fd (a file). */
     const int *pass_fds;
     int npass;
-    int log_fd;
-    const char *hosts,
-        *resolv_conf; /* contents of the two bind-mounted files */
+    int log_fd; /* -1: /dev/null */
+    /* Contents of bind-mounted /etc/hosts and /etc/resolv.conf; NULL: empty.
+     * /etc/hostname is the hostname. */
+    const char *hosts, *resolv_conf;
     struct cgroup_limits limits;
     bool tmp_tmpfs;     /* fresh tmpfs on /tmp (build steps) */
     uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
@@ -39,18 +59,26 @@ struct launcher_child {
     int pidfd;           /* the caller's; readable at exit */
     uint64_t start_time; /* field 22 of /proc/pid/stat */
     char cgroup[128];    /* name to give to cgroup_* */
+    char missing[64];    /* limits this machine cannot give; see cgroup_make */
 };
 
-/* Starts it; when it returns 0 the program has been executed (a failed exec or
- * mount is an error here, with the step's name). On failure nothing is left. */
+/* Starts it; when it returns 0 the program has been executed. A failure names
+ * the step ("sandbox abc: mount /proc: Operation not permitted") and leaves
+ * nothing behind. Descriptors stay the caller's. Inside there are only the
+ * passed descriptors, only `lo` (up, no route), and no way to new namespaces.
+ */
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
                    struct err *e);
-/* SIGKILL to all of it, waits (at most timeout_ms) until the last process is
- * gone and reaped if it was our child, removes the cgroup. Idempotent. */
+/* SIGKILL to all of it (frozen or not), waits at most timeout_ms until the last
+ * process is gone and reaped if it was our child, removes the cgroup, closes
+ * pidfd. Idempotent. For an adopted sandbox set pidfd to -1: then pid counts
+ * only if its start time is start_time. */
 int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e);
-/* What a wait on a finished child says: 0 and *status as by waitid, or -1. */
+/* Takes the exit status of a finished child: 0 and *status as by waitpid, or
+ * -1 when it still runs or was not our child. launcher_kill is still due. */
 int launcher_reap(struct launcher_child *c, int *status, struct err *e);
-/* Is the process of this identity still there? (boot id is the caller's.) */
+/* Is the process of this identity still there and no zombie? (The boot id is
+ * the caller's to compare.) */
 bool launcher_alive(pid_t pid, uint64_t start_time);
 
 #endif

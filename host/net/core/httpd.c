@@ -55,8 +55,9 @@ struct httpd_req {
     int status;
     int64_t left; /* bytes of the announced length, -1: none announced */
     size_t discarded, stalled;
-    struct buf head; /* the answer's, until it is sent */
-    const char *cur; /* what the parser has not seen yet */
+    struct buf head;   /* the answer's, until it is sent */
+    struct buf always; /* headers that it has in any case */
+    const char *cur;   /* what the parser has not seen yet */
     size_t ncur;
     struct loop_timer *limit; /* idle, head, discard */
     struct loop_timer *soon;  /* work that may not run inside a call */
@@ -95,6 +96,7 @@ static void destroy(struct httpd_req *c)
         loop_timer_stop(c->soon);
         http1_free(c->parser);
         buf_fini(&c->head);
+        buf_fini(&c->always);
     }
     if (!c->busy)
         free(c);
@@ -176,6 +178,7 @@ static void await(struct httpd_req *c)
     c->left = -1;
     c->discarded = 0;
     buf_clear(&c->head);
+    buf_clear(&c->always);
     set_limit(c, IDLE_MS);
     stream_read(c->stream, true);
 }
@@ -552,8 +555,15 @@ void httpd_begin(struct httpd_req *r, int status, int64_t length)
     } else if (!r->bodiless) {
         r->until_close = true;
     }
+    if (r->always.len > 0)
+        buf_append(&r->head, r->always.data, r->always.len);
     if (r->server->closing)
         r->close_after = true;
+}
+
+int httpd_always(struct httpd_req *r, const char *name, const char *value)
+{
+    return http1_put_header(&r->always, name, value);
 }
 
 int httpd_header(struct httpd_req *r, const char *name, const char *value)

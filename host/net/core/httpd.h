@@ -55,6 +55,8 @@ void httpd_read(struct httpd_req *r, bool on); /* body, starts off */
  * (to an HTTP/1.0 client: until close). 204, 304 and HEAD carry no body. */
 void httpd_begin(struct httpd_req *r, int status, int64_t length);
 int httpd_header(struct httpd_req *r, const char *name, const char *value);
+/* A header of whatever answer will be begun on this request (CORS). */
+int httpd_always(struct httpd_req *r, const char *name, const char *value);
 /* Sends the head now (else with the first body byte). */
 void httpd_flush(struct httpd_req *r);
 /* Returns bytes queued; stop above STREAM_HIGH until drain. */

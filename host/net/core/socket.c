@@ -182,8 +182,6 @@ static void finish(struct stream_connect *c, const struct err *failed)
     void (*fn)(void *, struct stream *, const struct err *) = c->fn;
     void *arg = c->arg;
     if (!failed) {
-        int one = 1;
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         loop_watch_stop(c->watch);
         c->watch = NULL;
         s = stream_new(c->loop, c->fd, NULL, NULL, &e);

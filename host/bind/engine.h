@@ -1,0 +1,14 @@
+/* What the files of the Lua module e2b_engine share. Each adds its functions to
+ * the module's table on top of the stack. */
+#ifndef E2B_ENGINE_H
+#define E2B_ENGINE_H
+
+#include <lua.h>
+
+void engine_store_open(lua_State *L);  /* store() */
+void engine_proxy_open(lua_State *L);  /* proxy() */
+void engine_box_open(lua_State *L);    /* launch(), kill() */
+void engine_layers_open(lua_State *L); /* layers, trees */
+void engine_image_open(lua_State *L);  /* image_make() */
+
+#endif

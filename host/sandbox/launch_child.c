@@ -1,0 +1,469 @@
+/* The child, from clone to exec: async-signal-safe calls on prepared strings.
+ * libc's setuid family is not among them (it signals the threads of a process
+ * that is only a copy here): those calls are made directly. */
+#include "launch_plan.h"
+
+#include "seccomp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/mount.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1
+#endif
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
+#define MOVE_MOUNT_F_EMPTY_PATH 4
+#endif
+
+enum { TREES_BYTES = sizeof(int) * LAUNCH_TREES };
+
+struct child {
+    const struct launch_plan *plan;
+    int sock, exec_fd;
+    int scratch, old_root; /* O_PATH */
+    int trees[LAUNCH_TREES];
+};
+
+/* ---- small calls ----------------------------------------------------------
+ */
+
+static int make_dir(const char *path, mode_t mode)
+{
+    return mkdir(path, mode) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+static int write_file(const char *path, int flags, const char *text)
+{
+    int fd = open(path, flags | O_WRONLY | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -1;
+    size_t n = strlen(text);
+    ssize_t r = n ? write(fd, text, n) : 0;
+    close(fd);
+    if (r == (ssize_t)n)
+        return 0;
+    if (r >= 0)
+        errno = ENOSPC;
+    return -1;
+}
+
+static int move_mount_to(int from_dir, const char *from, const char *to)
+{
+    return (int)syscall(SYS_move_mount, from_dir, from, AT_FDCWD, to,
+                        *from ? 0 : MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+static int mount_on_new_dir(const char *type, const char *where,
+                            unsigned long flags, const char *options)
+{
+    if (make_dir(where, 0755) < 0)
+        return -1;
+    return mount(type, where, type, flags, options);
+}
+
+/* ---- who it is ------------------------------------------------------------
+ */
+
+/* Signal handlers of the parent mean nothing here; ignored signals would stay
+ * ignored over exec, also the two that libc's sigaction does not touch. The
+ * parent has blocked all signals around clone. */
+static void reset_signals(void)
+{
+    static const char dfl[64]; /* the kernel's struct: SIG_DFL, no flags */
+    for (int s = 1; s < NSIG; s++)
+        (void)syscall(SYS_rt_sigaction, s, dfl, NULL, NSIG / 8);
+}
+
+/* Unmapped host root until here; mounts fail oddly without this. */
+static int take_identity(struct child *c)
+{
+    (void)c;
+    if (setsid() < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
+        syscall(SYS_setresgid, 0, 0, 0) < 0 ||
+        syscall(SYS_setresuid, 0, 0, 0) < 0)
+        return -1;
+    umask(0);
+    return 0;
+}
+
+/* After the parent has moved it into its group, which thereby becomes "/". */
+static int hide_cgroup_path(struct child *c)
+{
+    (void)c;
+    return unshare(CLONE_NEWCGROUP);
+}
+
+static int set_hostname(struct child *c)
+{
+    const char *name = c->plan->spec->hostname;
+    return sethostname(name, strlen(name));
+}
+
+static int raise_loopback(struct child *c)
+{
+    (void)c;
+    struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int rc = ioctl(fd, SIOCSIFFLAGS, &r);
+    close(fd);
+    return rc;
+}
+
+/* ---- the root, prepared on a scratch tmpfs --------------------------------
+ */
+
+static int mount_scratch(struct child *c)
+{
+    if ((c->old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV,
+              "mode=0755,size=1m") < 0 ||
+        chdir("/tmp") < 0)
+        return -1;
+    c->scratch = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return c->scratch < 0 ? -1 : 0;
+}
+
+static int attach_layers(struct child *c)
+{
+    for (int i = 0; i <= c->plan->spec->nlayers; i++) {
+        const char *name = c->plan->names[i];
+        if (make_dir(name, 0755) < 0 ||
+            move_mount_to(c->trees[i], "", name) < 0)
+            return -1;
+        close(c->trees[i]);
+    }
+    return 0;
+}
+
+static int mount_overlay(struct child *c)
+{
+    return mount_on_new_dir("overlay", "r", MS_NODEV, c->plan->overlay);
+}
+
+static int mount_dev(struct child *c)
+{
+    static const char *const nodes[][2] = {
+        {"/dev/null", "d/null"},       {"/dev/zero", "d/zero"},
+        {"/dev/full", "d/full"},       {"/dev/random", "d/random"},
+        {"/dev/urandom", "d/urandom"}, {"/dev/tty", "d/tty"}};
+    static const char *const links[][2] = {{"/proc/self/fd", "d/fd"},
+                                           {"/proc/self/fd/0", "d/stdin"},
+                                           {"/proc/self/fd/1", "d/stdout"},
+                                           {"/proc/self/fd/2", "d/stderr"},
+                                           {"pts/ptmx", "d/ptmx"}};
+    const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
+    (void)c;
+    if (make_dir("d", 0755) < 0 ||
+        mount("tmpfs", "d", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++)
+        if (write_file(nodes[i][1], O_CREAT, "") < 0 ||
+            mount(nodes[i][0], nodes[i][1], NULL, MS_BIND, NULL) < 0)
+            return -1;
+    for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
+        if (symlink(links[i][0], links[i][1]) < 0)
+            return -1;
+    if (mount_on_new_dir("devpts", "d/pts", quiet,
+                         "newinstance,ptmxmode=0666,mode=0620,gid=5") < 0 ||
+        mount_on_new_dir("tmpfs", "d/shm", MS_NOSUID | MS_NODEV, c->plan->shm) <
+            0)
+        return -1;
+    return mount_on_new_dir("mqueue", "d/mqueue", quiet | MS_NODEV, NULL);
+}
+
+static int mount_proc(struct child *c)
+{
+    (void)c;
+    if (mount_on_new_dir("proc", "p", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+        return -1;
+    /* The keys of whoever started the engine. */
+    if (mount("/dev/null", "p/keys", NULL, MS_BIND, NULL) < 0 &&
+        errno != ENOENT)
+        return -1;
+    return 0;
+}
+
+static int mount_sys(struct child *c)
+{
+    (void)c;
+    return mount_on_new_dir("sysfs", "s",
+                            MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
+}
+
+/* Writing them needs CAP_SYS_RESOURCE inside, which goes before exec. */
+static int limit_namespace(struct child *c)
+{
+    if (write_file("p/sys/user/max_inotify_instances", 0, c->plan->inotify) < 0)
+        return -1;
+    return write_file("p/sys/user/max_user_namespaces", 0, "0");
+}
+
+static int mount_run(struct child *c)
+{
+    if (make_dir("run", 0755) < 0 ||
+        mount("tmpfs", "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0 ||
+        make_dir("run/lock", 01777) < 0)
+        return -1;
+    if (!c->plan->spec->tmp_tmpfs)
+        return 0;
+    return make_dir("tmp", 0755) < 0 ? -1
+                                     : mount("tmpfs", "tmp", "tmpfs",
+                                             MS_NOSUID | MS_NODEV, "mode=1777");
+}
+
+static int write_etc(struct child *c)
+{
+    const struct launcher_spec *s = c->plan->spec;
+    if (make_dir("etc", 0755) < 0 ||
+        write_file("etc/hosts", O_CREAT, s->hosts ? s->hosts : "") < 0 ||
+        write_file("etc/resolv.conf", O_CREAT,
+                   s->resolv_conf ? s->resolv_conf : "") < 0 ||
+        write_file("etc/hostname", O_CREAT, s->hostname) < 0)
+        return -1;
+    return write_file("etc/hostname", O_APPEND, "\n");
+}
+
+/* ---- the new root: from here on links resolve inside ----------------------
+ */
+
+static int pivot(struct child *c)
+{
+    (void)c;
+    if (chdir("r") < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+        return -1;
+    return chdir("/");
+}
+
+static int place(struct child *c, const char *from, const char *to)
+{
+    return make_dir(to, 0755) < 0 ? -1 : move_mount_to(c->scratch, from, to);
+}
+
+static int place_mounts(struct child *c)
+{
+    if (place(c, "d", "/dev") < 0 || place(c, "p", "/proc") < 0 ||
+        place(c, "s", "/sys") < 0 || place(c, "run", "/run") < 0)
+        return -1;
+    return c->plan->spec->tmp_tmpfs ? place(c, "tmp", "/tmp") : 0;
+}
+
+/* A link to nowhere (resolv.conf of systemd into the empty /run) gives way. */
+static int make_mount_point(const char *path)
+{
+    if (access(path, F_OK) == 0)
+        return 0;
+    if (unlink(path) < 0 && errno != ENOENT)
+        return -1;
+    return write_file(path, O_CREAT | O_EXCL, "");
+}
+
+static int place_etc(struct child *c)
+{
+    static const char *const files[][2] = {
+        {"etc/hosts", "/etc/hosts"},
+        {"etc/resolv.conf", "/etc/resolv.conf"},
+        {"etc/hostname", "/etc/hostname"}};
+    if (make_dir("/etc", 0755) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        if (make_mount_point(files[i][1]) < 0)
+            return -1;
+        int fd = (int)syscall(SYS_open_tree, c->scratch, files[i][0],
+                              OPEN_TREE_CLONE | O_CLOEXEC);
+        if (fd < 0 || move_mount_to(fd, "", files[i][1]) < 0)
+            return -1;
+        close(fd);
+    }
+    return 0;
+}
+
+static int leave_old_root(struct child *c)
+{
+    if (fchdir(c->old_root) < 0 || umount2(".", MNT_DETACH) < 0)
+        return -1;
+    return chdir("/");
+}
+
+/* ---- what it keeps --------------------------------------------------------
+ */
+
+/* Everything moves above the wanted numbers first, so that no dup2 hits a
+ * descriptor that is still needed. */
+static int arrange_descriptors(struct child *c)
+{
+    const struct launcher_spec *s = c->plan->spec;
+    int first = 3 + s->npass, pass[LAUNCHER_MAX_PASS];
+    for (int i = 0; i < s->npass; i++)
+        if ((pass[i] = fcntl(s->pass_fds[i], F_DUPFD_CLOEXEC, first)) < 0)
+            return -1;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        return -1;
+    int in = fcntl(null, F_DUPFD_CLOEXEC, first);
+    int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
+    int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
+    int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);
+    if (sock < 0)
+        return -1;
+    c->sock = sock;
+    c->exec_fd = prog;
+    if (prog < 0 || dup2(in, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
+        return -1;
+    for (int i = 0; i < s->npass; i++)
+        if (dup2(pass[i], 3 + i) < 0)
+            return -1;
+    return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
+}
+
+static int set_limits(struct child *c)
+{
+    struct rlimit r;
+    (void)c;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return -1;
+    if (r.rlim_max > LAUNCHER_NOFILE)
+        r.rlim_cur = LAUNCHER_NOFILE;
+    if (setrlimit(RLIMIT_NOFILE, &r) < 0 || getrlimit(RLIMIT_CORE, &r) < 0)
+        return -1;
+    r.rlim_cur = 0;
+    return setrlimit(RLIMIT_CORE, &r);
+}
+
+static int load_filter(struct child *c)
+{
+    (void)c;
+    return seccomp_load_table();
+}
+
+#define CAP(x) ((uint64_t)1 << CAP_##x)
+
+/* Docker's set. */
+static int drop_capabilities(struct child *c)
+{
+    const uint64_t kept = CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(FSETID) |
+                          CAP(FOWNER) | CAP(MKNOD) | CAP(NET_RAW) |
+                          CAP(SETGID) | CAP(SETUID) | CAP(SETFCAP) |
+                          CAP(SETPCAP) | CAP(NET_BIND_SERVICE) |
+                          CAP(SYS_CHROOT) | CAP(KILL) | CAP(AUDIT_WRITE);
+    struct __user_cap_header_struct h = {.version =
+                                             _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct d[2] = {0};
+    (void)c;
+    for (int i = 0; i < 64 && prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
+        if (!(kept >> i & 1) && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
+            return -1;
+    d[0].permitted = d[0].effective = (uint32_t)kept;
+    d[1].permitted = d[1].effective = (uint32_t)(kept >> 32);
+    return (int)syscall(SYS_capset, &h, d);
+}
+
+/* ---- all of it ------------------------------------------------------------
+ */
+
+static const struct {
+    const char *name;
+    int (*run)(struct child *c);
+} STEPS[] = {
+    {"become root of the user namespace", take_identity},
+    {"unshare the cgroup namespace", hide_cgroup_path},
+    {"set the hostname", set_hostname},
+    {"raise the loopback interface", raise_loopback},
+    {"mount a scratch tmpfs on /tmp", mount_scratch},
+    {"attach the layers", attach_layers},
+    {"mount the overlay of the layers", mount_overlay},
+    {"mount /dev", mount_dev},
+    {"mount /proc", mount_proc},
+    {"mount /sys", mount_sys},
+    {"limit inotify and user namespaces", limit_namespace},
+    {"mount /run and /tmp", mount_run},
+    {"write the files of /etc", write_etc},
+    {"pivot_root", pivot},
+    {"place /dev, /proc, /sys, /run and /tmp", place_mounts},
+    {"place /etc/hosts, resolv.conf and hostname", place_etc},
+    {"unmount the old root", leave_old_root},
+    {"set resource limits", set_limits},
+    {"arrange the descriptors", arrange_descriptors},
+    {"load the system call filter", load_filter},
+    {"drop capabilities", drop_capabilities},
+    {"execute the program", NULL},
+};
+enum { STEP_EXEC = sizeof(STEPS) / sizeof(*STEPS) - 1 };
+
+const char *launch_child_step(int step)
+{
+    return step >= 0 && step <= STEP_EXEC ? STEPS[step].name : "unknown step";
+}
+
+/* Blocks until the parent has done its part; its death ends the wait. */
+static int wait_release(struct child *c)
+{
+    union {
+        char space[CMSG_SPACE(TREES_BYTES)];
+        struct cmsghdr align;
+    } control;
+    char go;
+    struct iovec iov = {.iov_base = &go, .iov_len = 1};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = sizeof(control.space)};
+    if (recvmsg(c->sock, &m, MSG_CMSG_CLOEXEC) != 1)
+        return -1;
+    const struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    size_t n = sizeof(int) * (size_t)(c->plan->spec->nlayers + 1);
+    if (!h || h->cmsg_len != CMSG_LEN(n))
+        return -1;
+    memcpy(c->trees, CMSG_DATA(h), n);
+    return 0;
+}
+
+static void say(const struct child *c, int step, int errnum)
+{
+    struct launch_message m = {step, errnum};
+    (void)send(c->sock, &m, sizeof(m), MSG_NOSIGNAL);
+}
+
+void launch_child_run(const struct launch_plan *p)
+{
+    struct child c = {.plan = p,
+                      .sock = p->sock,
+                      .exec_fd = p->spec->exec_fd,
+                      .scratch = -1,
+                      .old_root = -1};
+    sigset_t none;
+    close(p->parent_sock);
+    reset_signals();
+    if (wait_release(&c) < 0)
+        _exit(127);
+    for (int i = 0; i < STEP_EXEC; i++)
+        if (STEPS[i].run(&c) < 0) {
+            say(&c, i, errno);
+            _exit(127);
+        }
+    umask(022);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    say(&c, LAUNCH_READY, 0);
+    (void)syscall(SYS_execveat, c.exec_fd, "", p->spec->argv, p->spec->envp,
+                  AT_EMPTY_PATH);
+    say(&c, STEP_EXEC, errno);
+    _exit(127);
+}

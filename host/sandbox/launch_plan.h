@@ -1,0 +1,43 @@
+/* What launcher.c prepares and launch_child.c carries out. The child runs
+ * between clone and exec in a copy of a threaded process: it only makes system
+ * calls on what stands here. */
+#ifndef E2B_LAUNCH_PLAN_H
+#define E2B_LAUNCH_PLAN_H
+
+#include "launcher.h"
+
+#include <stdint.h>
+
+enum {
+    LAUNCH_TREES = LAUNCHER_MAX_LAYERS + 1, /* the upper comes last */
+    LAUNCH_READY = -1 /* step of the message sent right before exec */
+};
+
+struct launch_plan {
+    const struct launcher_spec *spec;
+    int parent_sock, sock;       /* a pair */
+    char names[LAUNCH_TREES][5]; /* "l0", ..., "u": mount points */
+    char overlay[1024];          /* options of the root's mount */
+    char shm[48];                /* options of /dev/shm */
+    char inotify[16];
+};
+
+/* What the child says: LAUNCH_READY, or a failed step. Then it exits. */
+struct launch_message {
+    int32_t step, errnum;
+};
+
+/* Never returns. */
+void launch_child_run(const struct launch_plan *p) __attribute__((noreturn));
+const char *launch_child_step(int step);
+
+/* launch_maps.c: what the parent does for a child that waits. */
+int launch_maps_write(pid_t pid, struct err *e);
+/* Idmapped clones of all layers and the upper; trees has nlayers + 1 places,
+ * -1 each on failure. Makes u and w. */
+int launch_maps_trees(const struct launcher_spec *s, pid_t pid, int *trees,
+                      struct err *e);
+/* Sends them and thereby releases the child. */
+int launch_maps_send(int sock, const int *trees, int n, struct err *e);
+
+#endif

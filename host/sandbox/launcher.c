@@ -1,0 +1,372 @@
+/* The parent's side: checks, plan, clone, release, and the end of a sandbox.
+ * What the child does stands in launch_child.c. */
+#include "launch_plan.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "cgroup_tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+enum { START_MS = 20000, CLEAN_MS = 2000 };
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* 1: readable or hung up, 0: deadline passed. */
+static int wait_readable(int fd, int64_t deadline)
+{
+    for (;;) {
+        int64_t left = deadline - now_ms();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int r = poll(&p, 1, left > 0 ? (int)left : 0);
+        if (r > 0)
+            return 1;
+        if (r == 0 && left <= 0)
+            return 0;
+        if (r < 0 && errno != EINTR)
+            return 0;
+    }
+}
+
+/* ---- identity -------------------------------------------------------------
+ */
+
+/* State letter and field 22 of /proc/pid/stat; the command's name in between
+ * may hold anything, so counting begins behind its last ')'. */
+static int read_stat(pid_t pid, char *state, uint64_t *start)
+{
+    char path[32];
+    str_fmt(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    char *text = path_read_file(AT_FDCWD, path, 4096, NULL, NULL);
+    char *p = text ? strrchr(text, ')') : NULL;
+    int rc = -1;
+    if (p && p[1] == ' ' && p[2]) {
+        *state = p[2];
+        int field = 2;
+        for (p++; p && field < 21; field++)
+            p = strchr(p + 1, ' ');
+        if (p) {
+            *start = strtoull(p + 1, NULL, 10);
+            rc = 0;
+        }
+    }
+    free(text);
+    return rc;
+}
+
+bool launcher_alive(pid_t pid, uint64_t start_time)
+{
+    char state;
+    uint64_t start;
+    return pid > 0 && read_stat(pid, &state, &start) == 0 &&
+           start == start_time && state != 'Z' && state != 'X';
+}
+
+/* ---- plan -----------------------------------------------------------------
+ */
+
+static bool made_of(const char *s, const char *set)
+{
+    size_t n = s ? strlen(s) : 0;
+    return n >= 1 && n <= 64 && s[strspn(s, set)] == '\0';
+}
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz0123456789"
+
+static int check(const struct launcher_spec *s, struct err *e)
+{
+    if (!made_of(s->id, LOWER))
+        return err_set(e, "invalid_argument",
+                       "sandbox id '%.80s': 1 to 64 of a-z 0-9 are allowed",
+                       s->id ? s->id : "");
+    if (!made_of(s->hostname, LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ.-"))
+        return err_set(e, "invalid_argument",
+                       "hostname '%.80s': 1 to 64 of A-Z a-z 0-9 . - are "
+                       "allowed",
+                       s->hostname ? s->hostname : "");
+    if (s->nlayers < 1 || s->nlayers > LAUNCHER_MAX_LAYERS)
+        return err_set(e, "invalid_argument",
+                       "%d layers: 1 to %d are allowed; build the template "
+                       "with fewer steps",
+                       s->nlayers, (int)LAUNCHER_MAX_LAYERS);
+    if (s->npass < 0 || s->npass > LAUNCHER_MAX_PASS)
+        return err_set(e, "invalid_argument",
+                       "%d descriptors to pass: 0 to %d are allowed", s->npass,
+                       (int)LAUNCHER_MAX_PASS);
+    if (!s->argv || !s->argv[0] || !s->envp)
+        return err_set(e, "invalid_argument",
+                       "argv needs a first string and envp a list");
+    if (geteuid() != 0)
+        return err_set(e, "unsupported",
+                       "sandboxes need root: start e2blua with sudo");
+    return 0;
+}
+
+static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
+{
+    uint64_t shm = s->shm_bytes ? s->shm_bytes : (uint64_t)64 << 20;
+    memset(p, 0, sizeof(*p));
+    p->spec = s;
+    str_fmt(p->shm, sizeof(p->shm), "mode=1777,size=%llu",
+            (unsigned long long)shm);
+    str_fmt(p->inotify, sizeof(p->inotify), "%d",
+            (int)LAUNCHER_INOTIFY_INSTANCES);
+    str_fmt(p->overlay, sizeof(p->overlay), "lowerdir=");
+    for (int i = s->nlayers - 1; i >= 0; i--) { /* the topmost comes first */
+        size_t n = strlen(p->overlay);
+        str_fmt(p->names[i], sizeof(p->names[i]), "l%d", i);
+        str_fmt(p->overlay + n, sizeof(p->overlay) - n, "%s%s", p->names[i],
+                i ? ":" : "");
+    }
+    size_t n = strlen(p->overlay);
+    str_fmt(p->names[s->nlayers], sizeof(p->names[0]), "u");
+    str_fmt(p->overlay + n, sizeof(p->overlay) - n,
+            ",upperdir=u/u,workdir=u/w,userxattr");
+}
+
+/* ---- start ----------------------------------------------------------------
+ */
+
+/* The child runs with all signals blocked until it has reset the handlers. */
+static pid_t clone_child(const struct launch_plan *p, int cgroup, int *pidfd)
+{
+    struct clone_args a = {
+        .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET |
+                 CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    if (cgroup >= 0) {
+        a.flags |= CLONE_INTO_CGROUP;
+        a.cgroup = (uint64_t)cgroup;
+    }
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pid_t pid = (pid_t)syscall(SYS_clone3, &a, sizeof(a));
+    if (pid == 0)
+        launch_child_run(p);
+    int saved = errno;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = saved;
+    return pid;
+}
+
+static int clone_failed(struct err *e)
+{
+    const char *remedy = "";
+    if (errno == EPERM)
+        remedy = " (e2blua must run as real root, not in a chroot or an "
+                 "unprivileged container)";
+    else if (errno == ENOSPC)
+        remedy = " (raise the sysctl user.max_user_namespaces)";
+    return err_errno(e, "unsupported", "make its namespaces%s", remedy);
+}
+
+static int step_failed(const struct launch_message *m, struct err *e)
+{
+    const char *name = launch_child_step(m->step), *remedy = "";
+    if (m->errnum == EPERM &&
+        (!strcmp(name, "mount /proc") || !strcmp(name, "mount /sys")))
+        remedy = " (parts of it are hidden here, as in a container: run "
+                 "e2blua on the machine itself)";
+    errno = m->errnum;
+    return err_errno(e, m->errnum == ENOSPC ? NULL : "internal", "%s%s", name,
+                     remedy);
+}
+
+/* The socket closes by itself when exec succeeds. */
+static int wait_exec(int sock, struct err *e)
+{
+    int64_t deadline = now_ms() + START_MS;
+    bool ready = false;
+    for (;;) {
+        struct launch_message m = {0};
+        if (!wait_readable(sock, deadline))
+            return err_set(e, "timeout",
+                           "it was not executed within %d seconds",
+                           START_MS / 1000);
+        ssize_t n = recv(sock, &m, sizeof(m), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0 && ready)
+            return 0;
+        if (n != (ssize_t)sizeof(m))
+            return err_set(e, "internal",
+                           "it died before its program was executed (killed, "
+                           "perhaps for lack of memory)");
+        if (m.step != LAUNCH_READY)
+            return step_failed(&m, e);
+        ready = true;
+    }
+}
+
+static int release(const struct launcher_spec *s,
+                   const struct launcher_child *c, int sock, struct err *e)
+{
+    int trees[LAUNCH_TREES];
+    if (launch_maps_write(c->pid, e) || cgroup_add(c->cgroup, c->pid, e))
+        return -1;
+    int rc = launch_maps_trees(s, c->pid, trees, e);
+    if (rc == 0)
+        rc = launch_maps_send(sock, trees, s->nlayers + 1, e);
+    for (int i = 0; i <= s->nlayers; i++)
+        fd_close(&trees[i]);
+    return rc;
+}
+
+static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_errno(e, NULL, "socket pair");
+    FD_AUTO int mine = pair[0];
+    FD_AUTO int childs = pair[1];
+    FD_AUTO int cgroup = cgroup_fd(c->cgroup);
+    p->parent_sock = mine;
+    p->sock = childs;
+    pid_t pid = clone_child(p, cgroup, &c->pidfd);
+    if (pid < 0) {
+        c->pidfd = -1;
+        return clone_failed(e);
+    }
+    fd_close(&childs);
+    c->pid = pid;
+    char state;
+    if (read_stat(pid, &state, &c->start_time) < 0)
+        return err_set(e, "internal", "/proc/%d/stat cannot be read", (int)pid);
+    return release(p->spec, c, mine, e) ? -1 : wait_exec(mine, e);
+}
+
+int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
+                   struct err *e)
+{
+    struct launch_plan plan;
+    memset(out, 0, sizeof(*out));
+    out->pidfd = -1;
+    if (check(s, e) < 0)
+        return -1;
+    if (s->cgroup && strlen(s->cgroup) >= sizeof(out->cgroup))
+        return err_set(e, "invalid_argument", "cgroup name too long: %.140s",
+                       s->cgroup);
+    str_fmt(out->cgroup, sizeof(out->cgroup), "%s%s",
+            s->cgroup ? s->cgroup : "e2blua/", s->cgroup ? "" : s->id);
+    make_plan(&plan, s);
+    if (cgroup_make(out->cgroup, &s->limits, out->missing, sizeof(out->missing),
+                    e) < 0) {
+        out->cgroup[0] = '\0';
+        return err_wrap(e, "sandbox %s", s->id);
+    }
+    if (start(&plan, out, e) == 0)
+        return 0;
+    (void)launcher_kill(out, CLEAN_MS, NULL);
+    return err_wrap(e, "sandbox %s", s->id);
+}
+
+/* ---- end ------------------------------------------------------------------
+ */
+
+static int open_pidfd(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* A pidfd for an adopted pid. The start time is read after opening: if it is
+ * the right one, the descriptor is of the right process. */
+static int adopt(const struct launcher_child *c)
+{
+    if (c->pid <= 0)
+        return -1;
+    int fd = open_pidfd(c->pid);
+    if (!launcher_alive(c->pid, c->start_time))
+        fd_close(&fd);
+    return fd;
+}
+
+static int wait_gone(const struct launcher_child *c, int64_t deadline,
+                     const struct cgroup_tree *t, struct err *e)
+{
+    if (c->pidfd >= 0 && !wait_readable(c->pidfd, deadline))
+        return err_set(e, "timeout", "process %d did not end when killed",
+                       (int)c->pid);
+    siginfo_t info;
+    if (c->pidfd >= 0)
+        (void)waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG);
+    /* Pid 1 takes its namespace along; only those who joined from outside are
+     * left. */
+    while (!cgroup_tree_empty(t, c->cgroup)) {
+        (void)cgroup_tree_kill(t, c->cgroup, NULL);
+        if (now_ms() >= deadline)
+            return err_set(e, "timeout",
+                           "cgroup %s has processes that do not end when "
+                           "killed",
+                           c->cgroup);
+        struct timespec ms = {0, 1000000};
+        nanosleep(&ms, NULL);
+    }
+    return 0;
+}
+
+int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e)
+{
+    struct cgroup_tree t;
+    int64_t deadline = now_ms() + timeout_ms;
+    if (!c->cgroup[0] && c->pid <= 0 && c->pidfd < 0)
+        return 0;
+    if (cgroup_tree_open(&t, e) < 0)
+        return -1;
+    if (c->pidfd < 0)
+        c->pidfd = adopt(c);
+    if (c->pidfd >= 0)
+        (void)syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+    /* A frozen v1 group takes the signal only when it thaws. */
+    if (c->cgroup[0])
+        (void)cgroup_tree_freeze(&t, c->cgroup, false, NULL);
+    if (wait_gone(c, deadline, &t, e) < 0)
+        return -1;
+    fd_close(&c->pidfd);
+    c->pid = 0;
+    int64_t left = deadline - now_ms();
+    if (c->cgroup[0] &&
+        cgroup_tree_remove(&t, c->cgroup, left > 0 ? (int)left : 0, e) < 0)
+        return -1;
+    c->cgroup[0] = '\0';
+    return 0;
+}
+
+int launcher_reap(struct launcher_child *c, int *status, struct err *e)
+{
+    siginfo_t info = {0};
+    if (c->pidfd < 0)
+        return err_set(e, "invalid_argument",
+                       "this sandbox has no process of ours to wait for");
+    if (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) < 0)
+        return err_errno(e, NULL, "wait for process %d", (int)c->pid);
+    if (info.si_pid == 0)
+        return err_set(e, "internal", "process %d still runs", (int)c->pid);
+    *status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+                                         : W_EXITCODE(0, info.si_status);
+    return 0;
+}

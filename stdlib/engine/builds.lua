@@ -1,0 +1,447 @@
+-- Builds of templates: steps become layers, layers are kept by what made them.
+-- Source: template reference, sections 4 and 5.
+local Error = require "e2b.error"
+local engine = require "e2b_engine"
+local envd = require "engine.envd"
+local fs = require "e2b_fs"
+local hash = require "e2b_hash"
+local http = require "engine.http"
+local json = require "e2b_json"
+local log = require "engine.log"
+local sandboxes = require "engine.sandboxes"
+local start = require "engine.start"
+local state = require "engine.state"
+local steps = require "engine.steps"
+local task = require "e2b_task"
+local wire = require "e2b_wire"
+
+local M = {}
+
+local STEP_LIFE <const> = 3700 -- seconds; a command of a step has 3600
+local MAX_LAYERS <const> = 118
+local PAGE <const> = 100
+local LEVELS = { debug = 1, info = 2, warn = 3, error = 4 }
+
+local Builds = {}
+Builds.__index = Builds
+
+---@param E table
+function M.new(E)
+    return setmetatable({ E = E, running = {}, count = 0 }, Builds)
+end
+
+-- ---- the log ----------------------------------------------------------------
+
+local function add_entry(build, level, step, message)
+    build.seq = build.seq + 1
+    build.db:exec("INSERT INTO build_logs(build_id, seq, at, level, step, message)" ..
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6)", build.id, build.seq, state.now(), level, step,
+        wire.utf8(message))
+end
+
+-- Cuts output into lines, each an entry; the rest comes with flush.
+local function line_log(build, level, step, prefix)
+    local rest = { stdout = "", stderr = "" }
+    local function put(stream, line)
+        line = line:match("^%s*(.-)%s*$")
+        if line ~= "" then
+            add_entry(build, level, step, ("%s[%s]: %s"):format(prefix, stream, line:sub(1, 8192)))
+        end
+    end
+    local function write(stream, bytes)
+        local text = rest[stream] .. bytes
+        local from = 1
+        while true do
+            local at = text:find("[\r\n]", from)
+            if not at then
+                break
+            end
+            put(stream, text:sub(from, at - 1))
+            from = at + 1
+        end
+        rest[stream] = text:sub(from)
+        if #rest[stream] > 65536 then
+            put(stream, rest[stream])
+            rest[stream] = ""
+        end
+    end
+    return write, function()
+        put("stdout", rest.stdout)
+        put("stderr", rest.stderr)
+        rest = { stdout = "", stderr = "" }
+    end
+end
+
+-- ---- layers -----------------------------------------------------------------
+
+local function key_of(parent, step, context)
+    return hash.sha256(json.encode {
+        "layer 1", parent, step.type, json.array(step.args), step.files_hash or "",
+        { user = context.user, workdir = context.workdir or "", env = context.env or {} },
+    })
+end
+
+-- The layer of a key, or nil: a forced build made another one of the same key.
+function Builds:cached(key)
+    local id = self.E.state:get("layer:" .. key) or key
+    local meta = engine.layer_meta(self.E.paths.cache, id)
+    if meta then
+        return id, json.decode(meta)
+    end
+    return nil
+end
+
+-- Runs fn(run, box) in a sandbox on the layers; its upper stays in dir.
+function Builds:in_sandbox(build, layers, context, fn)
+    local E = self.E
+    local id = "b" .. state.random_id(20)
+    local now = state.now()
+    local dir = E.paths.cache .. "/tmp/" .. id
+    local box = E.boxes:launch {
+        id = id,
+        kind = "step",
+        layers = layers,
+        dir = dir,
+        token = wire.random(32),
+        cpu_count = build.cpu_count,
+        memory_mb = build.memory_mb,
+        env = {},
+        user = context.user,
+        workdir = context.workdir,
+        tmp_tmpfs = true,
+        doc = { build = build.id },
+        build_id = build.id,
+        started_at = now,
+        end_at = now + STEP_LIFE * 1000000,
+    }
+    local ok, err = pcall(fn, box)
+    if not ok then
+        local usage = box.handle:usage()
+        if usage and usage.oom_killed and Error.is(err) then
+            err.message = err.message .. (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
+        end
+    end
+    task.shield(E.boxes.discard, E.boxes, box, ok)
+    if not ok then
+        error(err, 0)
+    end
+    return dir
+end
+
+-- Executes one step in a sandbox and seals what it wrote as a layer.
+function Builds:make_layer(build, parent, layers, step, key, context)
+    local E = self.E
+    local write, flush = line_log(build, "info", step.number, step.prefix)
+    local dir = self:in_sandbox(build, layers, context, function(box)
+        local function run(spec, mine)
+            local result = envd.run(box.target, spec, function(stream, bytes)
+                if not (mine and mine(stream, bytes)) then
+                    write(stream, bytes)
+                end
+            end)
+            flush()
+            return result
+        end
+        steps.execute(step, context, run, box)
+    end)
+    local id = key
+    if engine.layer_meta(E.paths.cache, key) then -- forced: beside the one in use
+        id = hash.sha256(key .. wire.random(16))
+    end
+    local ok, err = engine.layer_seal(E.paths.cache, dir, "u", id, json.encode {
+        id = id,
+        kind = "layer",
+        parent = parent,
+        instruction = step.type,
+        context = context,
+        created_at = state.time(state.now()),
+    })
+    E.boxes:remove_dir(dir)
+    Error.check(ok, err)
+    E.state:set("layer:" .. key, id)
+    return id
+end
+
+-- ---- one build --------------------------------------------------------------
+
+local function copy_context(context)
+    local env = {}
+    for name, value in pairs(context.env or {}) do
+        env[name] = value
+    end
+    return { user = context.user, workdir = context.workdir, env = env }
+end
+
+local BASE_IMAGES = { ["e2bdev/base"] = true, ["e2bdev/base:latest"] = true, base = true }
+
+function Builds:base_of(build)
+    local spec = build.request
+    if spec.fromTemplate then
+        local ok, base = pcall(self.E.templates.resolve, self.E.templates, spec.fromTemplate)
+        if not ok then
+            Error.raise("build", http.is_failure(base) and base.message or tostring(base))
+        end
+        return base
+    end
+    if not BASE_IMAGES[spec.fromImage or ""] then
+        Error.raise("build", ("the image %q cannot be had: the embedded engine has no registry of images yet; " ..
+            "begin with from_base_image() or from_template()"):format(tostring(spec.fromImage)))
+    end
+    return self.E.templates:resolve("base")
+end
+
+-- One instruction; returns the new top layer.
+function Builds:step(build, number, raw, total)
+    build.at = tostring(number)
+    local step = steps.parse(raw)
+    step.number = tostring(number)
+    step.prefix = ("[builder %d/%d] "):format(number, total)
+    step.archive = step.files_hash and self.E.paths.uploads .. "/" .. step.files_hash
+    build.forced = build.forced or step.force
+    local text = ("%s%s %s"):format(step.prefix, step.type, table.concat(step.args, " "))
+    local key = key_of(build.top, step, build.context)
+    if steps.is_context_only(step) then
+        steps.execute(step, build.context)
+        add_entry(build, "info", build.at, ("%s [%s]"):format(text, key:sub(1, 12)))
+        return
+    end
+    local id, meta = self:cached(key)
+    if id and not build.forced then
+        add_entry(build, "info", build.at, ("CACHED %s [%s]"):format(text, key:sub(1, 12)))
+        build.context = copy_context(meta.context)
+    else
+        add_entry(build, "info", build.at, ("%s [%s]"):format(text, key:sub(1, 12)))
+        if step.archive and not fs.stat(step.archive) then
+            Error.raise("build", ("the files of '%s' were never uploaded"):format(step.args[1]))
+        end
+        if #build.layers >= MAX_LAYERS then
+            Error.raise("build", ("a template has at most %d layers: join commands in fewer steps")
+                :format(MAX_LAYERS))
+        end
+        local context = copy_context(build.context)
+        id = self:make_layer(build, build.top, build.layers, step, key, context)
+        build.context = context
+    end
+    build.top = id
+    build.layers[#build.layers + 1] = id
+end
+
+local function start_record(build, base)
+    local spec = build.request
+    if not spec.startCmd and not spec.readyCmd then
+        return base.start, true
+    end
+    return {
+        cmd = spec.startCmd,
+        ready = spec.readyCmd,
+        user = build.context.user,
+        workdir = build.context.workdir,
+        env = steps.environment(build.context.env),
+    }
+end
+
+-- The start command must work once before a template is called ready.
+function Builds:finalize(build, base)
+    build.at = "finalize"
+    add_entry(build, "info", "finalize", ("[finalize] Finalizing template build [%s]"):format(build.top:sub(1, 12)))
+    local record, inherited = start_record(build, base)
+    build.start = record
+    if not record then
+        return
+    end
+    local proof = "ready:" .. hash.sha256(json.encode { build.top, record })
+    if (inherited or self.E.state:get(proof)) and not build.forced then
+        return
+    end
+    if record.cmd then
+        add_entry(build, "info", "finalize", "Running start command: " .. record.cmd)
+    end
+    add_entry(build, "info", "finalize", "Waiting for template to be ready: " .. (record.ready or "sleep 20"))
+    local logs = {
+        start = { line_log(build, "info", "finalize", "[start] ") },
+        ready = { line_log(build, "debug", "finalize", "[ready] ") },
+    }
+    local dir = self:in_sandbox(build, build.layers, build.context, function(box)
+        start.at_build(box.target, record, function(which, stream, bytes)
+            logs[which][1](stream, bytes)
+        end)
+    end)
+    logs.start[2]()
+    self.E.boxes:remove_dir(dir)
+    self.E.state:set(proof, "1")
+    add_entry(build, "info", "finalize", "Template is ready")
+end
+
+function Builds:execute(build)
+    local list = type(build.request.steps) == "table" and build.request.steps or {}
+    add_entry(build, "info", nil, ("Building template %s/%s"):format(build.template_id, build.id))
+    build.at = "base"
+    local base = self:base_of(build)
+    local from = build.request.fromTemplate or build.request.fromImage
+    add_entry(build, "info", "base", ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
+    build.top, build.layers = base.layer, base.layers
+    build.context = copy_context(base.context)
+    for number, raw in ipairs(list) do
+        self:step(build, number, raw, #list)
+    end
+    self:finalize(build, base)
+end
+
+local function reason_of(build, err)
+    local message
+    if Error.is(err, "cancelled") then
+        return { message = "build was cancelled" }
+    elseif Error.is(err, "build") then
+        message = err.message
+    else
+        log.error("build %s, step %s: %s", build.id, tostring(build.at), tostring(err))
+        message = Error.is(err) and err.message or "An internal error occurred; the engine's log has it."
+    end
+    if Error.is(err, "build") and build.at ~= "base" then
+        message = message .. " (" .. sandboxes.NO_NETWORK .. ")"
+    end
+    return { message = message, step = build.at }
+end
+
+function Builds:finish(build, ok, err)
+    local db, now = build.db, state.now()
+    if ok then
+        add_entry(build, "info", nil, ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
+        db:transaction(function()
+            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4, updated_at = ?5," ..
+                " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
+                build.start and json.encode(build.start), now)
+            self.E.templates:assign(build.template_id, build.id, build.tags)
+        end)
+        return
+    end
+    local reason = reason_of(build, err)
+    add_entry(build, "error", reason.step, "Build failed: " .. reason.message)
+    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3 WHERE id = ?1",
+        build.id, json.encode(reason), now)
+end
+
+-- ---- the calls --------------------------------------------------------------
+
+function Builds:row(template_id, build_id)
+    return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2", build_id, template_id)
+end
+
+---Ends the running build of a template.
+function Builds:cancel(template_id)
+    local current = self.running[template_id]
+    if current then
+        current.task:cancel()
+        pcall(current.task.join, current.task, 30)
+    end
+end
+
+---POST /v2/templates/{id}/builds/{build}
+function Builds:start(template_id, build_id, request)
+    local row = self:row(template_id, build_id)
+    if not row then
+        http.fail(404, ("Build '%s' not found"):format(build_id))
+    elseif row.status ~= "waiting" then
+        http.fail(400, "build is not in waiting state")
+    elseif (request.fromImage ~= nil) == (request.fromTemplate ~= nil) then
+        http.fail(400, "exactly one of fromImage and fromTemplate is needed")
+    end
+    self:cancel(template_id)
+    local build = {
+        id = build_id,
+        template_id = template_id,
+        db = self.E.state,
+        seq = 0,
+        began = state.now(),
+        cpu_count = row.cpu_count,
+        memory_mb = row.memory_mb,
+        tags = json.decode(row.spec).tags,
+        request = request,
+        forced = request.force == true,
+    }
+    self.E.state:exec("UPDATE builds SET status = 'building', updated_at = ?2 WHERE id = ?1", build_id, build.began)
+    build.unseen = true -- clients expect to see it building once
+    self.count = self.count + 1
+    self.running[template_id] = build
+    build.task = task.spawn_quiet(function()
+        local ok, err = pcall(self.execute, self, build)
+        task.shield(self.finish, self, build, ok, err)
+        self.count = self.count - 1
+        if self.running[template_id] == build then
+            self.running[template_id] = nil
+        end
+        self.last = build
+    end)
+end
+
+local function entry_of(row)
+    return {
+        timestamp = state.time(row.at),
+        level = row.level,
+        message = row.message,
+        step = row.step,
+    }
+end
+
+---GET /templates/{id}/builds/{build}/status
+function Builds:status(template_id, build_id, offset, limit, level)
+    local row = self:row(template_id, build_id)
+    if not row then
+        http.fail(400, ("Build '%s' not found"):format(build_id))
+    end
+    local status = row.status
+    for _, build in pairs { self.running[template_id] or false, self.last or false } do
+        if build and build.id == build_id and build.unseen then
+            build.unseen = false
+            status = "building"
+        end
+    end
+    local min = LEVELS[level or "debug"]
+    if not min then
+        http.fail(400, ("validation error: level must be debug, info, warn or error, not %q"):format(level))
+    end
+    local entries = json.array {}
+    local seen = 0
+    for _, line in ipairs(self.E.state:rows(
+        "SELECT at, level, step, message FROM build_logs WHERE build_id = ?1 ORDER BY seq", build_id)) do
+        if LEVELS[line.level] >= min then
+            seen = seen + 1
+            if seen > offset and #entries < math.min(limit, PAGE) then
+                entries[#entries + 1] = entry_of(line)
+            end
+        end
+    end
+    local reason = row.reason and json.decode(row.reason)
+    if reason then
+        reason.logEntries = json.array {}
+        for _, entry in ipairs(entries) do
+            if entry.step == reason.step and LEVELS[entry.level] >= LEVELS.warn then
+                table.insert(reason.logEntries, entry)
+            end
+        end
+    end
+    return {
+        templateID = template_id,
+        buildID = build_id,
+        status = status,
+        logs = json.array {},
+        logEntries = entries,
+        reason = status == "error" and reason or nil,
+    }
+end
+
+---What an engine that died was building ends in an error.
+function Builds:clean_up()
+    self.E.state:exec("UPDATE builds SET status = 'error', reason = ?1, finished_at = ?2 WHERE status = 'building'",
+        json.encode { message = "the engine ended while it was building; build again: finished steps are kept" },
+        state.now())
+end
+
+---Ends all running builds.
+function Builds:end_all()
+    for template_id in pairs(self.running) do
+        self:cancel(template_id)
+    end
+end
+
+return M

@@ -1,0 +1,487 @@
+-- Sandboxes: their records, lives and ends. Source: control plane reference,
+-- section 5. A record is written before its process is made.
+local Error = require "e2b.error"
+local engine = require "e2b_engine"
+local envd = require "engine.envd"
+local fs = require "e2b_fs"
+local http = require "engine.http"
+local json = require "e2b_json"
+local log = require "engine.log"
+local start = require "engine.start"
+local state = require "engine.state"
+local task = require "e2b_task"
+local wire = require "e2b_wire"
+
+local M = {}
+
+M.ENVD_VERSION = "0.6.13"
+local CLIENT_ID <const> = "e2blua00"
+local MAX_SECONDS <const> = 30 * 24 * 3600
+local PIDS <const> = 8192
+local DISK_MB <const> = 0
+M.NO_NETWORK = "no outgoing network yet"
+
+local HOSTS <const> = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
+-- Nothing answers there: a look-up fails at once instead of after seconds.
+local RESOLV <const> = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+
+local Boxes = {}
+Boxes.__index = Boxes
+
+---@param E table the engine: state, paths, proxy, boot_id
+---@return table
+function M.new(E)
+    return setmetatable({ E = E, live = {}, count = 0, changed = task.cond() }, Boxes)
+end
+
+-- ---- launching --------------------------------------------------------------
+
+---Makes a sandbox's process on the given layers and initialises its envd.
+---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
+--- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
+--- tmp_tmpfs: boolean|nil, doc: table, template_id: string|nil, build_id: string|nil,
+--- started_at: integer, end_at: integer}
+---@return table box {id, handle, target, dir}
+function Boxes:launch(spec)
+    local E = self.E
+    E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at, end_at," ..
+        " boot_id, doc) VALUES(?1, ?2, 'starting', ?3, ?4, ?5, ?6, ?7, ?8)", spec.id, spec.kind,
+        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id, json.encode(spec.doc))
+    local box = {
+        id = spec.id,
+        dir = spec.dir,
+        target = { socket = E.paths.run .. "/" .. spec.id .. ".sock", token = spec.token },
+        ended = task.cond(),
+    }
+    local ok, err = pcall(self.launch_process, self, box, spec)
+    if not ok then
+        self:discard(box)
+        error(err, 0)
+    end
+    return box
+end
+
+function Boxes:launch_process(box, spec)
+    local E = self.E
+    Error.check(fs.mkdirs(spec.dir, 448))
+    box.handle = Error.check(engine.launch {
+        id = spec.id,
+        cache = E.paths.cache,
+        dir = spec.dir,
+        run_dir = E.paths.run,
+        log = spec.dir .. "/envd.log",
+        layers = spec.layers,
+        hosts = HOSTS,
+        resolv_conf = RESOLV,
+        cpu_count = spec.cpu_count,
+        memory_bytes = spec.memory_mb << 20,
+        pids = PIDS,
+        tmp_tmpfs = spec.tmp_tmpfs,
+        cgroup = "e2blua/" .. E.home_hash .. "/" .. spec.id,
+    })
+    local info = box.handle:info()
+    if info.missing ~= "" then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+    end
+    E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4, state = 'running'" ..
+        " WHERE id = ?1", spec.id, info.pid, info.start_time, info.cgroup)
+    envd.init(box.target, { env = spec.env, user = spec.user, workdir = spec.workdir })
+    envd.deadline(box.target, math.max(0, spec.end_at - state.now()) / 1e6)
+end
+
+---Ends what launch made and removes every trace.
+---@param box table
+---@param keep_dir? boolean the writable layer stays
+function Boxes:discard(box, keep_dir)
+    local E = self.E
+    if box.handle then
+        local ok, err = box.handle:kill()
+        if not ok then
+            log.error("sandbox %s does not end: %s", box.id, err.message)
+        end
+    end
+    os.remove(box.target.socket)
+    if not keep_dir then
+        self:remove_dir(box.dir)
+    end
+    E.state:exec("DELETE FROM sandboxes WHERE id = ?1", box.id)
+end
+
+function Boxes:remove_dir(dir)
+    local parent, name = dir:match("^(.*)/([^/]+)$")
+    local ok, err = engine.remove_tree(parent, name)
+    if not ok then
+        log.error("cannot remove %s: %s", dir, err.message)
+    end
+end
+
+-- ---- create -----------------------------------------------------------------
+
+local function check_timeout(seconds, default)
+    if seconds == nil then
+        return default
+    end
+    if seconds < 0 then
+        http.fail(400, ("validation error: timeout must be 0 or more, not %d"):format(seconds))
+    end
+    if seconds == 0 then
+        http.fail(400, "Timeout must be greater than 0")
+    end
+    if seconds > MAX_SECONDS then
+        http.fail(400, ("Timeout cannot be greater than %d hours"):format(MAX_SECONDS // 3600))
+    end
+    return seconds
+end
+
+local function check_map(doc, name)
+    local map = http.field(doc, name, "table", {})
+    for key, value in pairs(map) do
+        if type(key) ~= "string" or type(value) ~= "string" then
+            http.fail(400, ("validation error: %s must map strings to strings"):format(name))
+        end
+    end
+    return map
+end
+
+-- What the engine cannot do yet is refused, never dropped in silence.
+local function refuse_unsupported(doc)
+    for _, name in ipairs { "autoPause", "autoResume", "volumeMounts", "iam" } do
+        local v = doc[name]
+        local asked = v ~= nil and v ~= json.null and v ~= false
+        if type(v) == "table" then
+            asked = next(v) ~= nil and v.enabled ~= false
+        end
+        if asked then
+            http.fail(400, ("%s is not supported by the embedded engine yet"):format(name))
+        end
+    end
+end
+
+local function request_of(doc, v2)
+    local want = {
+        template = http.field(doc, "templateID", "string"),
+        timeout = check_timeout(http.field(doc, "timeout", "integer"), v2 and 300 or 15),
+        secure = v2 or http.field(doc, "secure", "boolean", false),
+        internet = http.field(doc, "allow_internet_access", "boolean"),
+        metadata = check_map(doc, "metadata"),
+        env = check_map(doc, "envVars"),
+        network = http.field(doc, "network", "table"),
+    }
+    if not want.template then
+        http.fail(400, "validation error: templateID is required")
+    end
+    refuse_unsupported(doc)
+    return want
+end
+
+local function wire_sandbox(E, record)
+    return {
+        templateID = record.template_id,
+        sandboxID = record.id,
+        alias = record.doc.alias,
+        clientID = CLIENT_ID,
+        envdVersion = M.ENVD_VERSION,
+        envdAccessToken = record.target.token,
+        trafficAccessToken = record.doc.traffic_token or json.null,
+        domain = E.domain,
+    }
+end
+
+local function notes_of(want)
+    local notes = {}
+    if want.internet ~= false then
+        notes[#notes + 1] = M.NO_NETWORK
+    end
+    return notes
+end
+
+---POST /sandboxes and /v2/sandboxes.
+---@param doc table the request
+---@param v2 boolean
+---@return table answer
+function Boxes:create(doc, v2)
+    local E = self.E
+    local want = request_of(doc, v2)
+    local build = E.templates:resolve(want.template)
+    local now = state.now()
+    local id = "i" .. state.random_id(20)
+    local record = {
+        id = id,
+        template_id = build.template_id,
+        build_id = build.id,
+        started_at = now,
+        end_at = now + want.timeout * 1000000,
+        cpu_count = build.cpu_count,
+        memory_mb = build.memory_mb,
+        state = "starting",
+        doc = {
+            alias = build.alias,
+            metadata = want.metadata,
+            internet = want.internet,
+            network = want.network,
+            notes = notes_of(want),
+            token = want.secure and wire.random(32) or nil,
+        },
+    }
+    local env = {}
+    for name, value in pairs(want.env) do
+        env[name] = value
+    end
+    env.E2B_SANDBOX, env.E2B_SANDBOX_ID, env.E2B_TEMPLATE_ID = "true", id, build.template_id
+    local box = self:launch {
+        id = id,
+        kind = "sandbox",
+        layers = build.layers,
+        dir = E.paths.boxes .. "/" .. id,
+        token = record.doc.token,
+        cpu_count = build.cpu_count,
+        memory_mb = build.memory_mb,
+        env = env,
+        user = build.context.user,
+        workdir = build.context.workdir,
+        doc = record.doc,
+        template_id = build.template_id,
+        build_id = build.id,
+        started_at = now,
+        end_at = record.end_at,
+    }
+    for name, value in pairs(box) do
+        record[name] = value
+    end
+    return self:open(record, build, want)
+end
+
+-- The new sandbox becomes visible, and its start command ready.
+function Boxes:open(record, build, want)
+    local E = self.E
+    self.live[record.id] = record
+    self.count = self.count + 1
+    E.proxy:add {
+        id = record.id,
+        socket = record.id .. ".sock",
+        access_token = record.target.token,
+    }
+    task.spawn_quiet(self.watch, self, record)
+    if build.start and build.start.cmd then
+        local ok, err = pcall(start.at_create, record.target, build.start)
+        if not ok then
+            self:end_it(record)
+            http.fail(500, Error.is(err) and err.message or tostring(err), "sandbox_create_failed")
+        end
+    end
+    if record.state ~= "starting" then
+        http.fail(500, "the sandbox ended while it was being created", "sandbox_create_failed")
+    end
+    record.state = "running"
+    record.started_at = state.now()
+    record.end_at = record.started_at + want.timeout * 1000000
+    self:save_end(record)
+    E.templates:spawned(build.template_id)
+    log.info("sandbox %s created from %s, ends in %d s", record.id, want.template, want.timeout)
+    return wire_sandbox(E, record)
+end
+
+-- Waits for the process: envd may be killed from outside, or for memory.
+function Boxes:watch(record)
+    local how = record.handle:wait()
+    if record.state ~= "killing" then
+        local usage = record.handle:usage()
+        log.warn("sandbox %s ended by itself (%s%s)", record.id, tostring(how),
+            usage and usage.oom_killed and ", out of memory" or "")
+        self:end_it(record)
+    end
+end
+
+-- ---- end --------------------------------------------------------------------
+
+---Ends a live sandbox; concurrent calls wait for the same end.
+---@param record table
+function Boxes:end_it(record)
+    if record.state == "killing" then
+        while not record.gone do
+            if not record.ended:wait(30) then
+                http.fail(500, "the sandbox does not end")
+            end
+        end
+        return
+    end
+    record.state = "killing"
+    task.shield(function()
+        self.E.proxy:remove(record.id)
+        self:discard(record)
+        self.live[record.id] = nil
+        self.count = self.count - 1
+        record.gone = true
+        record.ended:broadcast()
+        self.changed:broadcast()
+        log.info("sandbox %s is gone", record.id)
+    end)
+end
+
+---Kills all, side by side.
+function Boxes:end_all()
+    local tasks = {}
+    for _, record in pairs(self.live) do
+        tasks[#tasks + 1] = task.spawn_quiet(self.end_it, self, record)
+    end
+    for _, t in ipairs(tasks) do
+        pcall(t.join, t, 30)
+    end
+end
+
+---The task that ends sandboxes at their time.
+function Boxes:reap()
+    while true do
+        local now, nearest = state.now(), nil
+        for _, record in pairs(self.live) do
+            if record.state == "running" then
+                if record.end_at <= now then
+                    log.info("sandbox %s has reached its end", record.id)
+                    task.spawn_quiet(self.end_it, self, record)
+                elseif not nearest or record.end_at < nearest then
+                    nearest = record.end_at
+                end
+            end
+        end
+        -- At most a minute: the clock may be set meanwhile.
+        self.changed:wait(nearest and math.min(60, (nearest - now) / 1e6) or 60)
+    end
+end
+
+---Removes what an engine that died has left behind.
+---@return integer count
+function Boxes:clean_up()
+    local E = self.E
+    local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
+    for _, row in ipairs(rows) do
+        if row.boot_id == E.boot_id and row.pid then
+            local ok, err = engine.kill { pid = row.pid, start_time = row.start_time, cgroup = row.cgroup }
+            if not ok then
+                log.error("sandbox %s of an earlier engine does not end: %s", row.id, err.message)
+            end
+        end
+        os.remove(E.paths.run .. "/" .. row.id .. ".sock")
+        self:remove_dir((row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/") .. row.id)
+        E.state:exec("DELETE FROM sandboxes WHERE id = ?1", row.id)
+    end
+    return #rows
+end
+
+-- ---- the other calls --------------------------------------------------------
+
+---The live sandbox of an id, or 404.
+---@param id string
+---@return table record
+function Boxes:find(id)
+    local plain, suffix = id:match("^([a-z0-9]+)(%-?[^-]*)$")
+    if not plain or suffix == "-" then
+        http.fail(400, "Invalid sandbox ID")
+    end
+    local record = self.live[plain]
+    if not record or record.state == "killing" then
+        http.fail(404, ("Sandbox %q doesn't exist or you don't have access to it"):format(plain))
+    end
+    return record
+end
+
+function Boxes:save_end(record)
+    self.E.state:exec("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
+        record.end_at, record.started_at)
+    self.changed:broadcast()
+    local ok, err = pcall(envd.deadline, record.target, math.max(0, record.end_at - state.now()) / 1e6)
+    if not ok then
+        log.warn("sandbox %s: its envd was not told its end: %s", record.id, tostring(err))
+    end
+end
+
+---DELETE /sandboxes/{id}
+function Boxes:kill(id)
+    local plain = id:match("^[a-z0-9]+")
+    local record = plain and self.live[plain] or self:find(id)
+    self:end_it(record)
+end
+
+---POST /sandboxes/{id}/timeout
+function Boxes:set_timeout(id, seconds)
+    if seconds < 0 then
+        http.fail(400, ("validation error: timeout must be 0 or more, not %d"):format(seconds))
+    end
+    local record = self:find(id)
+    record.end_at = state.now() + math.min(seconds, MAX_SECONDS) * 1000000
+    self:save_end(record)
+end
+
+---POST /sandboxes/{id}/connect: extends the life, never shortens it.
+function Boxes:connect(id, seconds, v2)
+    if v2 then
+        seconds = check_timeout(seconds, 300)
+    elseif seconds and seconds < 0 or seconds and seconds > MAX_SECONDS then
+        check_timeout(seconds)
+    elseif not seconds then
+        http.fail(400, "validation error: timeout is required")
+    end
+    local record = self:find(id)
+    local wanted = state.now() + seconds * 1000000
+    if wanted > record.end_at then
+        record.end_at = wanted
+        self:save_end(record)
+    end
+    return wire_sandbox(self.E, record)
+end
+
+local function listed(record)
+    return {
+        templateID = record.template_id,
+        sandboxID = record.id,
+        clientID = CLIENT_ID,
+        alias = record.doc.alias,
+        startedAt = state.time(record.started_at),
+        endAt = state.time(record.end_at),
+        cpuCount = record.cpu_count,
+        memoryMB = record.memory_mb,
+        diskSizeMB = DISK_MB,
+        state = "running",
+        envdVersion = M.ENVD_VERSION,
+        metadata = record.doc.metadata,
+    }
+end
+
+---GET /sandboxes/{id}
+function Boxes:detail(id)
+    local record = self:find(id)
+    local doc = listed(record)
+    doc.envdAccessToken = record.target.token
+    doc.allowInternetAccess = record.doc.internet
+    if record.doc.internet == nil then
+        doc.allowInternetAccess = json.null
+    end
+    doc.domain = self.E.domain
+    doc.network = record.doc.network
+    doc.lifecycle = { autoResume = false, onTimeout = "kill" }
+    doc.notes = json.array(record.doc.notes)
+    return doc
+end
+
+---Live sandboxes that fit, newest first.
+---@param fits fun(record: table): boolean
+---@return table[] records
+function Boxes:select(fits)
+    local out = {}
+    for _, record in pairs(self.live) do
+        if record.state == "running" and fits(record) then
+            out[#out + 1] = record
+        end
+    end
+    table.sort(out, function(a, b)
+        if a.started_at ~= b.started_at then
+            return a.started_at > b.started_at
+        end
+        return a.id < b.id
+    end)
+    return out
+end
+
+M.listed = listed
+
+return M

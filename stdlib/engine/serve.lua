@@ -1,0 +1,213 @@
+-- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
+local Error = require "e2b.error"
+local builds = require "engine.builds"
+local engine = require "e2b_engine"
+local fs = require "e2b_fs"
+local hash = require "e2b_hash"
+local http = require "engine.http"
+local httpd = require "e2b_httpd"
+local json = require "e2b_json"
+local log = require "engine.log"
+local paths = require "engine.paths"
+local process = require "e2b_process"
+local routes = require "engine.routes"
+local sandboxes = require "engine.sandboxes"
+local state = require "engine.state"
+local task = require "e2b_task"
+local templates = require "engine.templates"
+local uploads = require "engine.uploads"
+local wire = require "e2b_wire"
+
+local M = {}
+
+local FIRST_PORT <const> = 7280
+local PORTS <const> = 100
+local IDLE_SECONDS <const> = 300
+
+local Engine = {}
+Engine.__index = Engine
+
+---What the client's verbs show.
+function Engine:status()
+    return {
+        build_id = self.build_id,
+        pid = process.pid(),
+        port = self.port,
+        sandboxes = self.boxes.count,
+        builds = self.builds.count,
+        home = self.paths.home,
+        cache = self.paths.cache,
+        uptime = task.now() - self.began,
+        image = self.image,
+    }
+end
+
+---Asks the main task to end the engine.
+function Engine:stop()
+    self.stopping = true
+    self.wake:broadcast()
+end
+
+-- One port for IPv4 and IPv6, the next one when it is taken. E2BLUA_PORT=0:
+-- any (tests).
+local function listen(E, router)
+    local handler = http.handler(router, E.key, function()
+        E.called = task.now()
+    end)
+    local first = E.first_port
+    for port = first, first == 0 and 0 or first + PORTS do
+        local server, err = httpd.listen { host = "127.0.0.1", port = port, handler = handler,
+            filter = E.proxy:filter() }
+        if server then
+            E.port = server.port
+            local _, v6 = server:add { host = "::1", port = server.port }
+            if v6 then
+                log.info("no IPv6 loopback: %s", v6.message)
+            end
+            Error.check(server:add { unix = E.paths.socket })
+            return server
+        end
+        if err.kind ~= "network" and err.errno ~= 98 then
+            error(err, 0)
+        end
+    end
+    Error.raise("network", ("no free port from %d to %d"):format(first, first + PORTS))
+end
+
+local function make_folders(p)
+    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.run, p.boxes, p.uploads } do
+        Error.check(fs.mkdirs(dir, 448))
+    end
+end
+
+local function boot_id()
+    return Error.check(fs.read_file("/proc/sys/kernel/random/boot_id")):match("%S+")
+end
+
+-- The key stays the same for a home, so that clients keep theirs.
+local function key_of(E)
+    local key = E.state:get("api_key")
+    if not key then
+        key = "e2b_" .. wire.random(20)
+        E.state:set("api_key", key)
+    end
+    return key
+end
+
+-- Makes the base image or finds it; creates answer 503 until then.
+local function make_image(E)
+    local maker = engine.image_maker()
+    local watcher = task.spawn_quiet(function()
+        while true do
+            E.image.stage, E.image.percent = maker:progress()
+            task.sleep(0.2)
+        end
+    end)
+    local id, err = maker:run(E.paths.cache)
+    watcher:cancel()
+    if not id then
+        E.image = { state = "failed", message = err.message, percent = -1, stage = "failed" }
+        log.error("base image: %s", err.message)
+        return
+    end
+    E.templates:set_base(id)
+    E.image = { state = "ready", id = id, percent = 100, stage = "ready" }
+    log.info("base image %s is ready", id:sub(1, 12))
+end
+
+local function write_info(E)
+    Error.check(fs.write_file(E.paths.info, json.encode {
+        pid = process.pid(),
+        port = E.port,
+        api_key = E.key,
+        domain = E.domain,
+        build_id = E.build_id,
+    }, 384))
+end
+
+local function await_end(E)
+    while not E.stopping do
+        local idle = task.now() - E.called
+        local busy = E.boxes.count > 0 or E.builds.count > 0 or E.image.state == "making"
+        if not busy and idle >= E.idle then
+            log.info("nothing to do for %d s: the engine ends", E.idle)
+            return
+        end
+        E.wake:wait(busy and 5 or math.max(0.05, E.idle - idle))
+    end
+end
+
+local function open(p)
+    local E = setmetatable({
+        paths = p,
+        build_id = paths.build_id(),
+        boot_id = boot_id(),
+        home_hash = hash.sha256(p.home):sub(1, 12),
+        began = task.now(),
+        called = task.now(),
+        wake = task.cond(),
+        image = { state = "making", stage = "starting", percent = -1 },
+    }, Engine)
+    local env = fs.environ()
+    E.idle = tonumber(env.E2BLUA_IDLE) or IDLE_SECONDS
+    E.first_port = math.tointeger(tonumber(env.E2BLUA_PORT)) or FIRST_PORT
+    E.state = state.open(p.db)
+    E.key = key_of(E)
+    E.proxy = Error.check(engine.proxy(p.run))
+    E.boxes = sandboxes.new(E)
+    E.templates = templates.new(E)
+    E.builds = builds.new(E)
+    E.uploads = uploads.new(E)
+    return E
+end
+
+local function close(E, server)
+    E.builds:end_all()
+    E.boxes:end_all()
+    os.remove(E.paths.info)
+    server:close()
+    os.remove(E.paths.socket)
+    E.state:close()
+    log.info("the engine has ended")
+end
+
+---Runs the engine of this home until it is asked to end or idle.
+---@param home string
+---@param cache string
+function M.run(home, cache)
+    local p = paths.of(home, cache)
+    make_folders(p)
+    local lock <close>, err = process.lock(p.lock)
+    if not lock then
+        Error.raise("unsupported", err and err.message or "another engine runs in " .. home)
+    end
+    local E = open(p)
+    local ready = engine.image_ready(p.cache)
+    if ready then
+        E.templates:set_base(ready)
+        E.image = { state = "ready", id = ready, percent = 100, stage = "ready" }
+    end
+    local left = E.boxes:clean_up()
+    if left > 0 then
+        log.warn("removed %d sandboxes that an earlier engine had left behind", left)
+    end
+    E.builds:clean_up()
+    E.domain = "e2b.localhost"
+    local server = listen(E, routes.new(E))
+    E.domain = "e2b.localhost:" .. E.port
+    write_info(E)
+    log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
+    local image = not ready and task.spawn_quiet(make_image, E)
+    local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
+    local ok, failure = pcall(await_end, E)
+    task.shield(close, E, server)
+    reaper:cancel()
+    if image then
+        image:cancel()
+    end
+    if not ok and not Error.is(failure, "interrupted") then
+        error(failure, 0)
+    end
+end
+
+return M
