@@ -197,7 +197,7 @@ function M.run_code_with_service(code_file, opts)
     end
     service.await_port(run, o.service_port, o.port_timeout)
     result.service_url = sandbox:get_url(o.service_port)
-    service.announce(run, result.service_url, o.timeout)
+    service.announce(run, result.service_url)
     guard.armed = false
     return result
 end
