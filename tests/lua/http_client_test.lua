@@ -8,6 +8,7 @@ local json = require "e2b_json"
 local task = require "e2b_task"
 
 local routes = {}
+local released = task.cond()
 
 function routes.hello(req)
     req:reply(200, {["Content-Type"] = "text/plain", ["X-Two"] = "a"}, "hello")
@@ -43,15 +44,14 @@ end
 
 function routes.hold(req)
     routes.held = (routes.held or 0) + 1
-    req:body()
-    task.sleep(30)
+    released:wait(30)
     req:reply(200)
 end
 
 function routes.stall(req)
     req:begin(200)
     req:write("abc")
-    task.sleep(30)
+    released:wait(30)
 end
 
 function routes.moved(req)
@@ -71,7 +71,10 @@ local function serve(opts)
     opts = opts or {}
     opts.handler = handler
     local srv = assert(httpd.listen(opts))
-    t.cleanup(function() srv:close() end)
+    t.cleanup(function()
+        released:broadcast()
+        srv:close()
+    end)
     return "http://127.0.0.1:" .. tostring(srv.port), srv
 end
 
@@ -235,13 +238,14 @@ t.test("ends the exchange of a cancelled task", function()
     t.raises("cancelled", running.join, running)
     t.eq(httpc.active(), 0)
     -- nobody closes this one but the collector
-    running = task.spawn_quiet(function()
-        http.open({url = url}):wait()
-    end)
-    wait_for(2)
-    running:cancel()
-    t.raises("cancelled", running.join, running)
-    running = nil
+    do
+        local forgetful = task.spawn_quiet(function()
+            http.open({url = url}):wait()
+        end)
+        wait_for(2)
+        forgetful:cancel()
+        t.raises("cancelled", forgetful.join, forgetful)
+    end
     collectgarbage()
     collectgarbage()
     t.eq(httpc.active(), 0)

@@ -9,25 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_CONNECTIONS = 128 };
-
-struct sock {
-    struct sock *next, **at;
-    struct httpc *client;
-    curl_socket_t fd;
-    struct loop_watch *watch;
-    unsigned events;
-};
-
-struct httpc {
-    struct loop *loop;
-    CURLM *multi;
-    struct loop_timer *timer;
-    struct sock *socks;
-    struct httpc_req *reqs;
-    unsigned active;
-};
-
 static void wake(const struct httpc_req *r, unsigned what)
 {
     if (r->o.wake)
@@ -49,6 +30,8 @@ static void release(struct httpc_req *r)
     *r->at = r->next;
     if (r->next)
         r->next->at = r->at;
+    if (r->client->active == 0)
+        httpc_multi_idle(r->client);
 }
 
 static void ended(struct httpc_req *r, enum httpc_state state)
@@ -78,6 +61,7 @@ static void fail(struct httpc_req *r)
 
 static void completed(struct httpc_req *r, CURLcode rc)
 {
+    httpc_multi_done(r->client, r->easy);
     if (rc == CURLE_OK && r->head.status >= 200) {
         r->head.done = true;
         ended(r, HTTPC_ENDED);
@@ -87,107 +71,16 @@ static void completed(struct httpc_req *r, CURLcode rc)
     fail(r);
 }
 
-static void take_messages(struct httpc *c)
+void httpc_take_messages(struct httpc *c)
 {
     CURLMsg *m;
     int left;
-    while ((m = curl_multi_info_read(c->multi, &left))) {
+    while (c->multi && (m = curl_multi_info_read(c->multi, &left))) {
         CURLcode rc = m->data.result;
         struct httpc_req *r = NULL;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
         completed(r, rc); /* m is gone now */
     }
-}
-
-/* ---- the loop ------------------------------------------------------------ */
-
-static void act(struct httpc *c, curl_socket_t fd, int events)
-{
-    int running;
-    curl_multi_socket_action(c->multi, fd, events, &running);
-    take_messages(c);
-}
-
-static void on_ready(void *arg, unsigned events)
-{
-    struct sock *s = arg; /* gone when curl closes it meanwhile */
-    int got = 0;
-    if (events & LOOP_READ)
-        got |= CURL_CSELECT_IN;
-    if (events & LOOP_WRITE)
-        got |= CURL_CSELECT_OUT;
-    if (events & LOOP_ERROR) {
-        got |= CURL_CSELECT_ERR;
-        loop_watch_set(s->watch, s->events); /* the loop ends such a watch */
-    }
-    act(s->client, s->fd, got);
-}
-
-static void drop_sock(struct sock *s)
-{
-    loop_watch_stop(s->watch);
-    *s->at = s->next;
-    if (s->next)
-        s->next->at = s->at;
-    free(s);
-}
-
-static struct sock *new_sock(struct httpc *c, curl_socket_t fd)
-{
-    struct err e;
-    struct loop_watch *w;
-    struct sock *s = mem_alloc(sizeof(*s));
-    w = loop_watch(c->loop, fd, 0, on_ready, s, &e);
-    if (!w) {
-        log_line(LOG_ERROR, "http", "%s", e.msg);
-        free(s);
-        return NULL;
-    }
-    s->client = c;
-    s->fd = fd;
-    s->watch = w;
-    s->next = c->socks;
-    s->at = &c->socks;
-    if (s->next)
-        s->next->at = &s->next;
-    c->socks = s;
-    curl_multi_assign(c->multi, fd, s);
-    return s;
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
-                     void *sock)
-{
-    struct sock *s = sock;
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (s)
-            drop_sock(s);
-        return 0;
-    }
-    if (!s)
-        s = new_sock(arg, fd);
-    if (!s)
-        return 0; /* its deadline ends the request */
-    s->events = (what & CURL_POLL_IN ? LOOP_READ : 0u) |
-                (what & CURL_POLL_OUT ? LOOP_WRITE : 0u);
-    loop_watch_set(s->watch, s->events);
-    return 0;
-}
-
-static void on_timer(void *arg)
-{
-    act(arg, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static int set_timer(CURLM *multi, long ms, void *arg)
-{
-    struct httpc *c = arg;
-    (void)multi;
-    loop_timer_stop(c->timer);
-    if (ms >= 0)
-        loop_after(c->loop, (uint64_t)ms, on_timer, c, &c->timer);
-    return 0;
 }
 
 struct httpc *httpc_new(struct loop *l, struct err *e)
@@ -196,20 +89,8 @@ struct httpc *httpc_new(struct loop *l, struct err *e)
         err_set(e, "internal", "libcurl cannot start");
         return NULL;
     }
-    CURLM *m = curl_multi_init();
-    if (!m) {
-        err_set(e, "internal", "libcurl has no memory");
-        return NULL;
-    }
     struct httpc *c = mem_alloc(sizeof(*c));
     c->loop = l;
-    c->multi = m;
-    curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(m, CURLMOPT_SOCKETDATA, c);
-    curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, set_timer);
-    curl_multi_setopt(m, CURLMOPT_TIMERDATA, c);
-    curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, (long)IDLE_CONNECTIONS);
-    curl_multi_setopt(m, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     return c;
 }
 
@@ -224,10 +105,7 @@ void httpc_free(struct httpc *c)
         r->client = NULL;
         err_set(&r->failure.err, "cancelled", "the HTTP client was closed");
     }
-    curl_multi_cleanup(c->multi);
-    while (c->socks)
-        drop_sock(c->socks);
-    loop_timer_stop(c->timer);
+    httpc_multi_close(c);
     free(c);
     curl_global_cleanup();
 }
@@ -494,7 +372,8 @@ int httpc_start(struct httpc_req *r, const struct httpc_options *o,
     char shown[HTTPC_PEER];
     if (check_options(r, o, e) < 0 || httpc_setup_defaults(r, e) < 0)
         return -1;
-    r->easy = curl_easy_init();
+    if (r->client->multi || httpc_multi_open(r->client) == 0)
+        r->easy = curl_easy_init();
     if (!r->easy)
         return err_set(e, "internal", "libcurl has no memory");
     r->o = *o;
@@ -504,6 +383,7 @@ int httpc_start(struct httpc_req *r, const struct httpc_options *o,
         str_fmt(r->peer, sizeof(r->peer), "unix:%s", o->unix_path);
     set_callbacks(r);
     httpc_setup(r);
+    httpc_multi_adopt(r);
     attach(r);
     httpc_head_safe_url(shown, sizeof(shown), r->url);
     log_line(LOG_DEBUG, "http", "%s %s", r->method, shown);

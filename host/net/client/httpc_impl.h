@@ -9,6 +9,16 @@
 
 enum { HTTPC_REDIRECTS = 10, HTTPC_PEER = 300 };
 
+struct httpc {
+    struct loop *loop;
+    CURLM *multi; /* NULL: no requests and no connections */
+    struct loop_timer *timer;
+    struct httpc_sock **socks; /* by descriptor */
+    size_t nsocks;
+    struct httpc_req *reqs;
+    unsigned active;
+};
+
 struct httpc_req {
     struct httpc_req *next, **at; /* of those that run */
     struct httpc *client;         /* NULL after httpc_free */
@@ -29,10 +39,25 @@ struct httpc_req {
     uint64_t received; /* bytes of the body */
     uint64_t last;     /* when the last one came */
     uint64_t begun;
+    int socket_errno; /* why there was no socket */
     struct loop_timer *head_timer, *idle_timer;
     struct httpc_failure failure; /* kind set early: by a callback */
     char errbuf[CURL_ERROR_SIZE];
 };
+
+/* httpc.c: ends the requests that curl has done with. */
+void httpc_take_messages(struct httpc *c);
+
+/* httpc_multi.c: curl's multi on the loop, opened for the first request. */
+int httpc_multi_open(struct httpc *c);
+void httpc_multi_close(struct httpc *c);
+/* Before its start: the handle's sockets are close-on-exec. */
+void httpc_multi_adopt(struct httpc_req *r);
+/* After its end: the connection is looked after if curl keeps it. */
+void httpc_multi_done(struct httpc *c, CURL *easy);
+/* No request runs any more: waits for the end of kept connections, or closes
+ * the multi. */
+void httpc_multi_idle(struct httpc *c);
 
 /* httpc_setup.c: what is told to curl before a request starts. */
 /* Checks r->url and fills r->peer. */
