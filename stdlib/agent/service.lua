@@ -14,9 +14,10 @@ while :; do
     sleep 0.05
 done]]
 
--- What listens in the sandbox, for people: "8080 on 127.0.0.1 (python3)".
+-- What listens in the sandbox, for people: "8080 on 127.0.0.1 (python3)". Asked
+-- as the user who runs the servers: root without ptrace does not see programs.
 local function listening(sandbox)
-    local result = sandbox.commands:run("ss -Htlnp", { user = "root" })
+    local result = sandbox.commands:run("ss -Htlnp")
     local out = {}
     for line in result.stdout:gmatch("[^\n]+") do
         local address, port = line:match("^%S+%s+%S+%s+%S+%s+(%S+):(%d+)%s")
@@ -53,10 +54,9 @@ function M.await_port(run, port, seconds)
 end
 
 ---Says where the service is, when it ends, how to extend and how to kill it.
----@param run table sandbox, progress
+---@param run table sandbox, progress, ends_at
 ---@param url string
----@param seconds number until the sandbox ends
-function M.announce(run, url, seconds)
+function M.announce(run, url)
     local id = run.sandbox.sandbox_id
     local function line(...)
         run.progress:line((...):format(select(2, ...)))
@@ -64,8 +64,8 @@ function M.announce(run, url, seconds)
     line("")
     line("  %s", url)
     line("")
-    line("  sandbox  %s, ends at %s (in %d min)", id, os.date("%H:%M:%S",
-        os.time() + math.floor(seconds)), seconds // 60)
+    line("  sandbox  %s, ends at %s (in %d min)", id, os.date("%H:%M:%S", run.ends_at),
+        (run.ends_at - os.time() + 30) // 60)
     line("  extend   e2blua -e 'require(\"e2b\").Sandbox.set_timeout(\"%s\", 7200)'", id)
     line("  end it   e2blua kill %s", id)
 end

@@ -6,6 +6,7 @@ local dotenv = require "e2b.dotenv"
 local find = require "agent.find"
 local fs = require "e2b_fs"
 local network = require "e2b.network"
+local task = require "e2b_task"
 local text = require "agent.text"
 
 local M = {}
@@ -94,7 +95,7 @@ local function create(o, template)
             or nil })
 end
 
----Makes the sandbox of a run; sets run.sandbox and run.workdir.
+---Makes the sandbox of a run; sets run.sandbox, run.workdir and run.ends_at (seconds since 1970).
 ---@param run table progress
 ---@param o table checked options: template, timeout, env_vars, allow_out, workdir
 ---@return e2b.Sandbox
@@ -111,7 +112,7 @@ function M.sandbox(run, o)
         end
         error(sandbox, 0)
     end
-    run.sandbox = sandbox
+    run.sandbox, run.ends_at = sandbox, os.time() + math.floor(o.timeout)
     local good, workdir = pcall(function()
         if o.workdir then
             sandbox.files:make_dir(o.workdir)
@@ -120,7 +121,7 @@ function M.sandbox(run, o)
         return (sandbox.commands:run("pwd").stdout:gsub("\n$", ""))
     end)
     if not good then
-        sandbox:kill()
+        task.shield(sandbox.kill, sandbox)
         error(workdir, 0)
     end
     run.workdir = workdir

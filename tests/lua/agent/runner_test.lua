@@ -37,7 +37,7 @@ local function with_double()
     end
     local real, shown = setup.sandbox, sink()
     setup.sandbox = function(run)
-        run.sandbox, run.workdir = sandbox, home
+        run.sandbox, run.workdir, run.ends_at = sandbox, home, os.time() + 3600
         run.progress = progress.new { out = shown }
         return sandbox
     end

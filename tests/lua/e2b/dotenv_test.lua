@@ -115,7 +115,7 @@ t.test("warns when a project decides where the user's key is sent", function()
     fs.write_file(dir .. "/p/.env", "E2B_API_URL=http://127.0.0.1:9\n")
     fs.write_file(dir .. "/p/scripts/apps/x.lua",
         'print(require("e2b.config").resolve().api_url)')
-    local text = run(dir, "E2B_API_KEY=e2b_secret", dir .. "/p/scripts/apps/x.lua")
+    local text = run(dir, "E2BLUA_BACKEND= E2B_API_KEY=e2b_secret", dir .. "/p/scripts/apps/x.lua")
     t.match(text, "warning: E2B_API_URL comes from the project's %.env")
     t.match(text, "http://127%.0%.0%.1:9")
     t.ok(not text:find("e2b_secret"), text)
