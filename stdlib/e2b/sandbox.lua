@@ -176,6 +176,7 @@ local function first_create(request)
         method = "POST",
         path = "/sandboxes",
         body = body,
+        remedy = request.remedy,
         ok = request.ok,
     }
 end
@@ -219,6 +220,7 @@ function Sandbox.create(template, opts, ...)
         path = "/v2/sandboxes",
         body = create_body(op, o),
         headers = o.idempotency_key and { ["Idempotency-Key"] = o.idempotency_key } or nil,
+        remedy = "build the template first, or leave it out for \"base\"",
         ok = { [201] = true },
     }
     -- A cancellation waits for the answer, and nothing stands between it and the

@@ -64,7 +64,8 @@ end)
 -- Runs a script of its own, in an environment of its own.
 local function run(dir, env, script, ...)
     local program = fs.realpath("/proc/self/exe")
-    local command = ("cd %s && env -u E2B_API_KEY %s %s %s 2>&1"):format(dir, env, program, script)
+    local command = ("cd %s && env -u E2B_API_KEY -u E2BLUA_BACKEND %s %s %s 2>&1"):format(
+        dir, env, program, script)
     local pipe = io.popen(command)
     local text = pipe:read("a")
     pipe:close()
