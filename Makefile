@@ -62,7 +62,7 @@ MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
 	$(if $(filter host/bind/hash.c,$(HASH_SRC)),$(B)/modules/e2b_hash.so) \
 	$(if $(filter host/bind/engine.c,$(ENGINE_SRC)),$(B)/modules/e2b_engine.so)
 PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
-	$(if $(wildcard host/envd/files.c),$(B)/envd)
+	$(if $(ENVD_SRC),$(B)/envd)
 
 .PHONY: all run test check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \

@@ -136,8 +136,7 @@ static void open_job(struct job *j)
     struct get *g = (struct get *)j;
     if (look(g) < 0)
         return;
-    g->fd =
-        open(g->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    g->fd = open(g->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (g->fd < 0 || fstat(g->fd, &g->st) < 0) {
         g->status = 500;
         entry_fail(&g->e, "internal",

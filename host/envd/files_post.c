@@ -1,6 +1,6 @@
-/* POST /files: collects the body while a worker writes what came before. Reading
- * from the client stops when HIGH bytes wait, so an upload holds a few hundred
- * KiB whatever its size. */
+/* POST /files: collects the body while a worker writes what came before.
+ * Reading from the client stops when HIGH bytes wait, so an upload holds a few
+ * hundred KiB whatever its size. */
 #include "base/mem.h"
 #include "base/str.h"
 #include "files.h"
@@ -71,7 +71,10 @@ static void answer(struct post *p)
     struct buf b;
     p->answered = true;
     if (p->failed) {
-        httpd_error(p->r, upload_status(p->upload), upload_message(p->upload));
+        int status = upload_status(p->upload);
+        httpd_error(p->r, status ? status : 503,
+                    status ? upload_message(p->upload)
+                           : "the sandbox is ending");
         return;
     }
     buf_init(&b);
@@ -94,7 +97,7 @@ static void kick(struct post *p)
     p->last = p->body_ended;
     p->job.run = write_job;
     p->job.done = wrote;
-    p->failed = false;
+    p->failed = true; /* unless the job runs */
     p->busy = true;
     if (work_submit(p->v, &p->job, &e) < 0) {
         p->busy = false;

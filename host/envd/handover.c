@@ -163,7 +163,10 @@ void handover_server_free(struct handover_server *h)
 {
     if (!h)
         return;
-    while (h->conns)
-        end(h->conns, false);
+    struct conn *next;
+    for (struct conn *c = h->conns; c; c = next) {
+        next = c->next;
+        end(c, false);
+    }
     free(h);
 }

@@ -42,18 +42,17 @@ static int usage(void)
 static int parse(int argc, char **argv, struct options *o)
 {
     o->grace_ms = GRACE_MS;
-    for (int i = 1; i < argc; i++) {
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts(ENVD_VERSION);
+        return 1;
+    }
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--version") == 0) {
-            puts(ENVD_VERSION);
-            return 1;
-        }
         if (strcmp(argv[i], "--socket") == 0 && value)
             o->socket = value;
         else if (strcmp(argv[i], "--grace") != 0 || !value ||
                  str_u64(value, strlen(value), 86400000, &o->grace_ms) < 0)
             return usage();
-        i++;
     }
     return 0;
 }

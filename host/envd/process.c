@@ -27,11 +27,15 @@ enum {
 };
 
 struct proc_watch {
-    struct proc_watch *next;
     struct proc *proc;
     const struct proc_watch_ops *ops;
     void *arg;
     bool full, owner;
+};
+
+/* A place for a watch, empty again when it has gone. */
+struct slot {
+    struct proc_watch *watch;
 };
 
 enum state { STARTING, RUNNING, ENDED };
@@ -48,14 +52,16 @@ struct proc {
     enum state state;
     pid_t pid;
     char *tag, *cwd;
+    struct pty_size size; /* at the start */
     json_t *config;
     struct out out[2];
     struct input *input;
     int report; /* of spawn, -1: done */
     struct loop_watch *report_watch;
     struct loop_timer *deadline, *limit; /* limit: to start, or to be kept */
-    struct proc_watch *watches;
-    unsigned nwatches;
+    struct slot *slots;
+    size_t nslots;
+    bool pty;               /* all output is out[0] */
     bool exited, impatient; /* impatient: its end waits for no output */
     int status;
 };
@@ -73,20 +79,28 @@ struct procs {
 static void update_reading(struct proc *p)
 {
     bool on = p->state == RUNNING;
-    for (struct proc_watch *w = p->watches; w; w = w->next)
-        on = on && !w->full;
+    for (size_t i = 0; i < p->nslots; i++)
+        on = on && !(p->slots[i].watch && p->slots[i].watch->full);
     for (int i = 0; i < 2; i++)
         if (p->out[i].stream)
             stream_read(p->out[i].stream, on);
 }
 
-static void unlink_watch(struct proc_watch *w)
+/* Empties a slot; the watch's callback may then do what it likes. */
+static struct proc_watch empty(struct slot *slot)
 {
-    struct proc_watch **at = &w->proc->watches;
-    while (*at != w)
-        at = &(*at)->next;
-    *at = w->next;
-    w->proc->nwatches--;
+    struct proc_watch w = *slot->watch;
+    free(slot->watch);
+    slot->watch = NULL;
+    return w;
+}
+
+static struct slot *find_slot(struct proc *p, const struct proc_watch *w)
+{
+    size_t i = 0;
+    while (i < p->nslots && p->slots[i].watch != w)
+        i++;
+    return i < p->nslots ? &p->slots[i] : NULL;
 }
 
 void proc_leave(struct proc_watch *w)
@@ -94,8 +108,7 @@ void proc_leave(struct proc_watch *w)
     if (!w)
         return;
     struct proc *p = w->proc;
-    unlink_watch(w);
-    free(w);
+    empty(find_slot(p, w));
     update_reading(p);
 }
 
@@ -105,27 +118,20 @@ void proc_ready(struct proc_watch *w)
     update_reading(w->proc);
 }
 
+/* NULL: there are as many as may be. */
 static struct proc_watch *add_watch(struct proc *p,
                                     const struct proc_watch_ops *ops, void *arg)
 {
-    struct proc_watch *w = mem_alloc(sizeof(*w));
-    *w = (struct proc_watch){
-        .next = p->watches, .proc = p, .ops = ops, .arg = arg};
-    p->watches = w;
-    p->nwatches++;
-    return w;
-}
-
-/* Takes the first watch off; its callback may do what it likes. */
-static bool pop_watch(struct proc *p, struct proc_watch *out)
-{
-    struct proc_watch *w = p->watches;
-    if (!w)
-        return false;
-    *out = *w;
-    unlink_watch(w);
-    free(w);
-    return true;
+    struct slot *slot = find_slot(p, NULL);
+    if (!slot && p->nslots == MAX_WATCHES)
+        return NULL;
+    if (!slot) {
+        p->slots = mem_realloc(p->slots, (p->nslots + 1) * sizeof(*slot));
+        slot = &p->slots[p->nslots++];
+    }
+    slot->watch = mem_alloc(sizeof(*slot->watch));
+    *slot->watch = (struct proc_watch){.proc = p, .ops = ops, .arg = arg};
+    return slot->watch;
 }
 
 static void tell_data(struct proc *p, enum proc_output which, const char *s,
@@ -133,9 +139,11 @@ static void tell_data(struct proc *p, enum proc_output which, const char *s,
 {
     while (n > 0) {
         size_t piece = n < CHUNK ? n : CHUNK;
-        for (struct proc_watch *w = p->watches; w; w = w->next)
-            if (w->ops->data(w->arg, which, s, piece))
+        for (size_t i = 0; i < p->nslots; i++) {
+            struct proc_watch *w = p->slots[i].watch;
+            if (w && w->ops->data(w->arg, which, s, piece))
                 w->full = true;
+        }
         s += piece;
         n -= piece;
     }
@@ -159,9 +167,9 @@ static void drop(struct proc *p)
     loop_timer_stop(p->deadline);
     loop_timer_stop(p->limit);
     input_free(p->input);
-    struct proc_watch w;
-    while (pop_watch(p, &w))
-        ;
+    for (size_t i = 0; i < p->nslots; i++)
+        free(p->slots[i].watch);
+    free(p->slots);
     json_decref(p->config);
     free(p->tag);
     free(p->cwd);
@@ -172,10 +180,13 @@ static void tell_end(void *arg)
 {
     struct proc *p = arg;
     struct proc_end end;
-    struct proc_watch w;
     process_exit_text(p->status, &end);
-    while (pop_watch(p, &w))
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch)
+            continue;
+        struct proc_watch w = empty(&p->slots[i]);
         w.ops->end(w.arg, &end);
+    }
 }
 
 static void forget(void *arg)
@@ -221,10 +232,10 @@ static void check_end(struct proc *p)
     if (p->state != RUNNING || !p->exited)
         return;
     if (p->impatient) {
-        drain(p, &p->out[PROC_STDOUT]);
-        drain(p, &p->out[PROC_STDERR]);
+        drain(p, &p->out[0]);
+        drain(p, &p->out[1]);
     }
-    if (!p->out[PROC_STDOUT].stream && !p->out[PROC_STDERR].stream)
+    if (!p->out[0].stream && !p->out[1].stream)
         finish(p);
 }
 
@@ -272,14 +283,11 @@ static void on_deadline(void *arg)
     p->impatient = true;
     if (!p->exited)
         kill(p->pid, SIGKILL);
-    for (struct proc_watch *w = p->watches; w; w = w->next) {
-        if (!w->owner)
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch || !p->slots[i].watch->owner)
             continue;
-        struct proc_watch copy = *w;
-        unlink_watch(w);
-        free(w);
-        copy.ops->deadline(copy.arg);
-        break;
+        struct proc_watch w = empty(&p->slots[i]);
+        w.ops->deadline(w.arg);
     }
     update_reading(p);
     check_end(p);
@@ -287,9 +295,12 @@ static void on_deadline(void *arg)
 
 static void failed(struct proc *p, const struct err *e)
 {
-    struct proc_watch w;
-    while (pop_watch(p, &w))
+    for (size_t i = 0; i < p->nslots; i++) {
+        if (!p->slots[i].watch)
+            continue;
+        struct proc_watch w = empty(&p->slots[i]);
         w.ops->fail(w.arg, e);
+    }
     drop(p);
 }
 
@@ -322,8 +333,14 @@ static void wrap_start(const struct proc *p, struct err *e)
             buf_printf(&line, " %.200s", json_string_value(arg));
     }
     bool cut = line.len > 200;
-    err_wrap(e, "error starting process '%.200s%s'", line.data,
-             cut ? "..." : "");
+    const char *dots = cut ? "..." : "";
+    if (p->pty)
+        err_wrap(e,
+                 "error starting pty with command '%.150s%s' in dir '%.100s' "
+                 "with '%d' cols and '%d' rows",
+                 line.data, dots, p->cwd, p->size.cols, p->size.rows);
+    else
+        err_wrap(e, "error starting process '%.200s%s'", line.data, dots);
     buf_fini(&line);
 }
 
@@ -347,8 +364,9 @@ static void on_report(void *arg, unsigned events)
     }
     p->state = RUNNING;
     drop_namesake(p);
-    for (struct proc_watch *w = p->watches; w; w = w->next)
-        w->ops->start(w->arg, p->pid);
+    for (size_t i = 0; i < p->nslots; i++)
+        if (p->slots[i].watch)
+            p->slots[i].watch->ops->start(p->slots[i].watch->arg, p->pid);
     update_reading(p);
     check_end(p);
 }
@@ -378,10 +396,26 @@ static void close_pipes(struct pipes *io)
     }
 }
 
-static int open_pipes(struct pipes *io, bool input, struct err *e)
+/* Of a terminal in and out have our end, in[0] the program's. */
+static int open_pty(struct pipes *io, const struct proc_spec *s, struct err *e)
+{
+    if (pty_open(s->user, s->size, &io->out[0], &io->in[0], e) < 0)
+        return -1;
+    io->in[1] = fcntl(io->out[0], F_DUPFD_CLOEXEC, 3);
+    if (io->in[1] >= 0)
+        return 0;
+    err_errno(e, "resource_exhausted", "duplicate the terminal");
+    close_pipes(io);
+    return -1;
+}
+
+static int open_pipes(struct pipes *io, const struct proc_spec *s,
+                      struct err *e)
 {
     *io = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}};
-    if ((input && fd_pipe(io->in, e) < 0) || fd_pipe(io->out, e) < 0 ||
+    if (s->pty)
+        return open_pty(io, s, e);
+    if ((s->input && fd_pipe(io->in, e) < 0) || fd_pipe(io->out, e) < 0 ||
         fd_pipe(io->err, e) < 0) {
         e->kind = "resource_exhausted";
         close_pipes(io);
@@ -393,7 +427,7 @@ static int open_pipes(struct pipes *io, bool input, struct err *e)
 static int set_output(struct proc *p, enum proc_output which, int *fd,
                       struct err *e)
 {
-    struct out *o = &p->out[which];
+    struct out *o = &p->out[which == PROC_STDERR];
     o->proc = p;
     o->which = which;
     o->stream = stream_new(p->table->envd->loop, *fd, &OUTPUT, o, e);
@@ -407,8 +441,8 @@ static int set_output(struct proc *p, enum proc_output which, int *fd,
 static int attach(struct proc *p, struct pipes *io, struct err *e)
 {
     struct loop *l = p->table->envd->loop;
-    if (set_output(p, PROC_STDOUT, &io->out[0], e) < 0 ||
-        set_output(p, PROC_STDERR, &io->err[0], e) < 0)
+    if (set_output(p, p->pty ? PROC_PTY : PROC_STDOUT, &io->out[0], e) < 0 ||
+        (!p->pty && set_output(p, PROC_STDERR, &io->err[0], e) < 0))
         return -1;
     if (io->in[1] >= 0) {
         p->input = input_new(l, io->in[1], e);
@@ -425,11 +459,12 @@ static int launch(struct proc *p, const struct proc_spec *s,
 {
     struct pipes io;
     plan->ngroups = users_groups(s->user, plan->groups, SPAWN_GROUPS, e);
-    if (plan->ngroups < 0 || open_pipes(&io, s->input, e) < 0)
+    if (plan->ngroups < 0 || open_pipes(&io, s, e) < 0)
         return -1;
-    plan->fds[0] = s->input ? io.in[0] : p->table->null;
-    plan->fds[1] = io.out[1];
-    plan->fds[2] = io.err[1];
+    plan->tty = s->pty;
+    plan->fds[0] = s->input || s->pty ? io.in[0] : p->table->null;
+    plan->fds[1] = s->pty ? io.in[0] : io.out[1];
+    plan->fds[2] = s->pty ? io.in[0] : io.err[1];
     int r = spawn_start(plan, &p->pid, &p->report, e);
     if (r == 0) {
         r = attach(p, &io, e);
@@ -471,6 +506,8 @@ struct proc_watch *proc_start(struct procs *ps, const struct proc_spec *s,
     p->report = -1;
     p->config = json_incref((json_t *)(size_t)s->config);
     p->cwd = mem_strdup(s->cwd);
+    p->pty = s->pty;
+    p->size = s->size;
     p->tag = s->tag ? mem_strdup(s->tag) : NULL;
     p->at = &ps->list;
     p->next = ps->list;
@@ -537,13 +574,13 @@ json_t *procs_list(const struct procs *ps)
 struct proc_watch *proc_join(struct proc *p, const struct proc_watch_ops *ops,
                              void *arg, struct err *e)
 {
-    if (p->nwatches >= MAX_WATCHES) {
+    struct proc_watch *w = add_watch(p, ops, arg);
+    if (!w) {
         err_set(e, "resource_exhausted",
                 "process %ld has %d watchers already: disconnect some",
                 (long)p->pid, MAX_WATCHES);
         return NULL;
     }
-    struct proc_watch *w = add_watch(p, ops, arg);
     ops->start(arg, p->pid);
     if (p->state == ENDED && !p->deadline)
         loop_after(p->table->envd->loop, 0, tell_end, p, &p->deadline);
@@ -558,23 +595,44 @@ void proc_signal(struct proc *p, int sig)
     check_end(p);
 }
 
-int proc_write(struct proc *p, struct buf *b,
+int proc_write(struct proc *p, bool pty, struct buf *b,
                void (*fn)(void *arg, const struct err *e), void *arg,
                struct input_write **w, struct err *e)
 {
     if (p->exited)
         return err_set(e, "not_found", "process with pid %ld not found",
                        (long)p->pid);
+    if (p->pty && !pty)
+        return err_set(e, "internal",
+                       "error writing to stdin: tty assigned to process — "
+                       "input should be written to the pty, not the stdin");
+    if (pty && !p->pty)
+        return err_set(e, "internal",
+                       "error writing to tty: tty not assigned to process — "
+                       "input should be written to the stdin, not the pty");
     if (!p->input)
         return err_set(e, "internal",
                        "error writing to stdin: stdin not enabled or closed");
     return input_write(p->input, b, fn, arg, w, e);
 }
 
-void proc_close_input(struct proc *p)
+int proc_close_input(struct proc *p, struct err *e)
 {
+    if (p->pty)
+        return err_set(e, "unknown",
+                       "error closing stdin: cannot close stdin for PTY "
+                       "process — send Ctrl+D (0x04) instead");
     if (p->input)
         input_close(p->input);
+    return 0;
+}
+
+int proc_resize(struct proc *p, struct pty_size size, struct err *e)
+{
+    if (!p->pty || !p->out[0].stream)
+        return err_set(e, "internal",
+                       "error resizing tty: tty not assigned to process");
+    return pty_resize(stream_fd(p->out[0].stream), size, e);
 }
 
 /* ---- the table ----------------------------------------------------------- */
@@ -598,10 +656,12 @@ void procs_free(struct procs *ps)
 {
     if (!ps)
         return;
-    while (ps->list) {
-        if (ps->list->state != ENDED && !ps->list->exited)
-            kill(ps->list->pid, SIGKILL);
-        drop(ps->list);
+    struct proc *next;
+    for (struct proc *p = ps->list; p; p = next) {
+        next = p->next;
+        if (p->state != ENDED && !p->exited)
+            kill(p->pid, SIGKILL);
+        drop(p);
     }
     fd_close(&ps->null);
     free(ps);

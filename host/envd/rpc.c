@@ -429,8 +429,23 @@ static int take_head(struct rpc *c, struct err *e)
     return 0;
 }
 
+static void call_watch(struct rpc *c, const json_t *msg)
+{
+    (void)msg;
+    struct err e;
+    err_set(&e, "unimplemented",
+            "WatchDir: this envd does not watch: list the directory instead");
+    rpc_fail(c, &e);
+}
+
+/* A stream, so it is not fs.c's to refuse. */
+static const struct rpc_method WATCH = {"filesystem.Filesystem/WatchDir",
+                                        RPC_SERVER_STREAM, call_watch};
+
 static const struct rpc_method *find_method(const char *name)
 {
+    if (strcmp(name, WATCH.name) == 0)
+        return &WATCH;
     for (const struct rpc_method *m = process_rpc_methods; m->name; m++)
         if (strcmp(m->name, name) == 0)
             return m;

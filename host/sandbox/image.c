@@ -453,6 +453,7 @@ static int take_turn(struct making *k, int lock)
 
 static int make_in(struct making *k)
 {
+    layers_sweep(k->cache);
     if (layers_have(k->cache, k->id))
         return 0;
     int FD_AUTO lock = openat(k->cache, "base.lock",

@@ -48,7 +48,14 @@ static void sweep_one(int tmp, const char *name)
         path_remove_tree(tmp, name, NULL);
 }
 
-static void sweep(int cache)
+/* As layers_tmp makes them. */
+static bool is_tmp_name(const char *name)
+{
+    return strlen(name) == LAYERS_TMP_NAME - 1 &&
+           strspn(name, "0123456789abcdef") == LAYERS_TMP_NAME - 1;
+}
+
+void layers_sweep(int cache)
 {
     int fd = openat(cache, "tmp", DIR_FLAGS);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -57,7 +64,7 @@ static void sweep(int cache)
         return;
     }
     for (struct dirent *n; (n = readdir(d));)
-        if (n->d_name[0] != '.')
+        if (is_tmp_name(n->d_name))
             sweep_one(fd, n->d_name);
     closedir(d);
 }
@@ -75,7 +82,6 @@ int layers_open(const char *cache, int *dirfd, struct err *e)
         fd_close(&fd);
         return -1;
     }
-    sweep(fd);
     *dirfd = fd;
     return 0;
 }

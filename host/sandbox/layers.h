@@ -14,9 +14,11 @@
 
 enum { LAYERS_TMP_NAME = 33 };
 
-/* Makes the folders (0700) and removes what interrupted makers left in tmp/
- * (slow then). *dirfd is the caller's. */
+/* Makes the folders (0700). *dirfd is the caller's. */
 int layers_open(const char *cache, int *dirfd, struct err *e);
+/* Removes what dead makers left of layers_tmp; what others keep in tmp/ under
+ * names of their own stays. Slow: call it from a job. */
+void layers_sweep(int cache);
 bool layers_have(int cache, const char *id);
 /* O_PATH of fs/, the caller's. kind not_found. Takes no lease. */
 int layers_fd(int cache, const char *id, struct err *e);
@@ -31,7 +33,7 @@ int layers_list(int cache, struct buf *ids, struct err *e);
 int layers_remove(int cache, const char *id, struct err *e);
 
 /* A new folder tmp/<name>, locked by the descriptor that is returned: when it
- * closes without layers_publish the next layers_open removes the folder. */
+ * closes without layers_publish the next layers_sweep removes the folder. */
 int layers_tmp(int cache, char name[LAYERS_TMP_NAME], struct err *e);
 /* Turns tmp/<name>, which holds fs/, into the layer. If another maker was
  * first, this one is dropped and that is success. Slow only then. */

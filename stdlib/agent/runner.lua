@@ -7,6 +7,7 @@ local find = require "agent.find"
 local progress = require "agent.progress"
 local service = require "agent.service"
 local setup = require "agent.setup"
+local task = require "e2b_task"
 local text = require "agent.text"
 
 local M = {}
@@ -187,7 +188,7 @@ function M.run_code_with_service(code_file, opts)
     local sandbox = setup.sandbox(run, o)
     local guard <close> = setmetatable({ armed = true }, { __close = function(self)
         if self.armed then
-            sandbox:kill()
+            task.shield(sandbox.kill, sandbox)
         end
     end })
     local result = run_task(run, code)

@@ -6,6 +6,7 @@ local dotenv = require "e2b.dotenv"
 local find = require "agent.find"
 local fs = require "e2b_fs"
 local network = require "e2b.network"
+local task = require "e2b_task"
 local text = require "agent.text"
 
 local M = {}
@@ -120,7 +121,7 @@ function M.sandbox(run, o)
         return (sandbox.commands:run("pwd").stdout:gsub("\n$", ""))
     end)
     if not good then
-        sandbox:kill()
+        task.shield(sandbox.kill, sandbox)
         error(workdir, 0)
     end
     run.workdir = workdir

@@ -422,12 +422,14 @@ function Sandbox:close()
     end
 end
 
--- The error that ends a block is worth more than one of its clean-up.
+-- Shielded: after a cancellation that a pcall caught and passed on, each further
+-- wait would raise it again, and the sandbox would live on. The error that ends
+-- a block is worth more than one of its clean-up.
 function Sandbox.__close(self, err)
     if err == nil then
-        self:close()
+        task.shield(self.close, self)
     else
-        pcall(self.close, self)
+        pcall(task.shield, self.close, self)
     end
 end
 

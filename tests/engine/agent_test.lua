@@ -146,3 +146,36 @@ t.test("a sandbox killed in the middle of a tool call ends the run within a seco
     t.eq(e.deadline, "sandbox")
     killer:join(5)
 end)
+
+-- A cancellation that a pcall has caught and passed on does not look like one to
+-- the scheduler: clean-up must be shielded.
+local function cancelled(fn)
+    local running = task.spawn_quiet(fn)
+    task.sleep(0.7)
+    running:cancel()
+    t.raises("cancelled", running.join, running, 10)
+end
+
+t.test("a cancelled run leaves no sandbox, although pcalls are in between", function()
+    local id
+    cancelled(function()
+        local sandbox <close> = Sandbox.create { timeout = 60, allow_internet_access = false }
+        id = sandbox.sandbox_id
+        local _, e = pcall(sandbox.commands.run, sandbox.commands, "sleep 60")
+        error(e, 0)
+    end)
+    t.raises("sandbox_not_found", Sandbox.get_info, id)
+    local path = files([[
+        local task = ...
+        package.loaded.agent_test_id = task.sandbox.sandbox_id
+        task.sandbox.commands:run("sleep 60")
+    ]])
+    for _, name in ipairs { "run_code_in_sandbox", "run_code_with_service" } do
+        cancelled(function()
+            runner[name](path, { timeout = 60, progress = false,
+                service_port = name:find "service" and 3000 or nil })
+        end)
+        t.raises("sandbox_not_found", Sandbox.get_info, package.loaded.agent_test_id)
+        package.loaded.agent_test_id = nil
+    end
+end)

@@ -70,8 +70,7 @@ static void environment(void **state)
     struct events s;
     start(&s, "", "echo $A-$HOME-$USER-$LOGNAME-$E2B_SANDBOX-$#; pwd", "");
     events_all(&s);
-    if (geteuid() == 0)
-        assert_string_equal(s.out.data, "-/root-root-root-true-0\n/root\n");
+    assert_string_equal(s.out.data, "-/root-root-root-true-0\n/root\n");
     events_close(&s);
     events_open(&s, "Start", "",
                 "{\"process\":{\"cmd\":\"env\",\"envs\":{\"A\":\"1\",\"HOME\":"
@@ -81,6 +80,24 @@ static void environment(void **state)
     assert_non_null(strstr(s.out.data, "HOME=/x\n"));
     assert_null(strstr(s.out.data, "HOME=/root"));
     assert_non_null(strstr(s.out.data, "PATH=/usr/bin:/bin\n"));
+    events_close(&s);
+}
+
+/* What is envd's own does not reach a program. */
+static void clean_start(void **state)
+{
+    (void)state;
+    struct events s;
+    start(&s, "",
+          "ulimit -n; ls /proc/self/fd | wc -l; grep -E 'Sig(Blk|Ign)' "
+          "/proc/self/status; ps -o sid= -p $$ | tr -d ' '; echo $$",
+          NO_INPUT);
+    events_all(&s);
+    char want[256];
+    snprintf(want, sizeof(want),
+             "200\n4\nSigBlk:\t%016d\nSigIgn:\t%016d\n%ld\n%ld\n", 0, 0, s.pid,
+             s.pid);
+    assert_string_equal(s.out.data, want);
     events_close(&s);
 }
 
@@ -122,16 +139,21 @@ static void refused_starts(void **state)
           "invalid username: 'nosuch'");
     fails("Connect-Timeout-Ms: x\r\n", "{\"process\":{\"cmd\":\"true\"}}", bad,
           "Connect-Timeout-Ms");
-    fails("", "{\"process\":{\"cmd\":\"true\"},\"pty\":{\"size\":{}}}",
-          "unimplemented", "pty");
+    fails("",
+          "{\"process\":{\"cmd\":\"true\"},\"pty\":{\"size\":{\"cols\":-1}}}",
+          bad, "pty.size.cols");
+    fails("",
+          "{\"process\":{\"cmd\":\"/nope\",\"cwd\":\"/\"},\"pty\":{\"size\":"
+          "{\"cols\":80,\"rows\":24}}}",
+          bad,
+          "error starting pty with command '/nope' in dir '/' with '80' cols "
+          "and '24' rows: fork/exec /nope: no such");
 }
 
 static void other_user(void **state)
 {
     (void)state;
     struct events s;
-    if (geteuid() != 0)
-        skip();
     events_open(&s, "Start", "Authorization: Basic ZGFlbW9uOg==\r\n",
                 "{\"process\":{\"cmd\":\"id\",\"cwd\":\"/\"}}");
     events_all(&s);
@@ -248,6 +270,54 @@ static void stream_input(void **state)
     events_close(&s);
     buf_fini(&b);
     buf_fini(&out);
+}
+
+static void read_until(struct events *s, struct buf *b, const char *text)
+{
+    while (!b->data || !strstr(b->data, text))
+        if (!events_next(s))
+            fail_msg("ended before '%s'", text);
+}
+
+static void pseudo_terminal(void **state)
+{
+    (void)state;
+    struct events s;
+    char text[256], target[64];
+    events_open(&s, "Start", "Authorization: Basic ZGFlbW9uOg==\r\n",
+                "{\"process\":{\"cmd\":\"/bin/sh\",\"cwd\":\"/\",\"args\":["
+                "\"-c\",\"stty size; tty; stty -echo; : </dev/tty && echo "
+                "owned; read x; stty size; echo $x; read y; exit 6\"]},"
+                "\"pty\":{\"size\":{\"cols\":80,\"rows\":24}}}");
+    read_until(&s, &s.tty, "owned");
+    assert_non_null(strstr(s.tty.data, "24 80\r\n/dev/pts/"));
+    snprintf(target, sizeof(target), "{\"process\":{\"pid\":%ld}", s.pid);
+    snprintf(text, sizeof(text),
+             "%s,\"pty\":{\"size\":{\"cols\":100,\"rows\":\"30\"}}}", target);
+    expect_rpc("Update", "", text, 200, "{}");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"stdin\":\"YWIK\"}}", target);
+    expect_rpc("SendInput", "", text, 500, "written to the pty");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"pty\":\"YWIK\"}}", target);
+    expect_rpc("SendInput", "", text, 200, "{}");
+    read_until(&s, &s.tty, "30 100\r\nab\r\n");
+    snprintf(text, sizeof(text), "%s}", target);
+    expect_rpc("CloseStdin", "", text, 500, "Ctrl+D");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"pty\":\"BA==\"}}", target);
+    expect_rpc("SendInput", "", text, 200, "{}");
+    events_all(&s);
+    assert_int_equal(s.exit_code, 6);
+    assert_int_equal(s.out.len + s.err.len, 0);
+    events_close(&s);
+
+    started(&s, "", "exec sleep 60", NO_INPUT);
+    snprintf(text, sizeof(text),
+             "{\"process\":{\"pid\":%ld},\"pty\":{\"size\":{}}}", s.pid);
+    expect_rpc("Update", "", text, 500, "tty not assigned to process");
+    snprintf(text, sizeof(text), "{\"process\":{\"pid\":%ld},\"signal\":9}",
+             s.pid);
+    expect_rpc("SendSignal", "", text, 200, "{}");
+    events_all(&s);
+    events_close(&s);
 }
 
 static void signals(void **state)
@@ -500,6 +570,42 @@ static void garbage(void **state)
     events_close(&s);
 }
 
+static void file_system(void **state)
+{
+    (void)state;
+    static const char fs[] = "/filesystem.Filesystem/";
+    struct talk t;
+    struct buf out = {0};
+    char target[64];
+    snprintf(target, sizeof(target), "%sStat", fs);
+    expect_http("POST", target, JSON_TYPE, "{\"path\":\"/nope\"}", 404,
+                "\"code\":\"not_found\"");
+    expect_http("POST", target, JSON_TYPE, "{\"path\":\"/etc/passwd\"}", 200,
+                "\"FILE_TYPE_FILE\"");
+    expect_http("POST", target,
+                JSON_TYPE "Authorization: Basic bm9zdWNoOg==\r\n",
+                "{\"path\":\"/\"}", 401, "invalid username: 'nosuch'");
+    snprintf(target, sizeof(target), "%sNope", fs);
+    expect_http("POST", target, JSON_TYPE, "{}", 501, "unimplemented");
+    snprintf(target, sizeof(target), "%sWatchDir", fs);
+    talk_open(&t);
+    talk_ask(&t, "POST", target, STREAM_TYPE, "\0\0\0\0\2{}", 7);
+    assert_int_equal(talk_head(&t), 200);
+    talk_body(&t, &out);
+    assert_true(out.len > 5 && strstr(out.data + 5, "unimplemented"));
+    talk_close(&t);
+    buf_fini(&out);
+    /* the client goes while a worker has its call */
+    for (int i = 0; i < 20; i++) {
+        snprintf(target, sizeof(target), "%sListDir", fs);
+        talk_open(&t);
+        talk_ask(&t, "POST", target, JSON_TYPE,
+                 "{\"path\":\"/usr\",\"depth\":3}", 25);
+        talk_close(&t);
+    }
+    expect_http("GET", "/health", "", "", 204, "");
+}
+
 static void oversized_unary(void **state)
 {
     (void)state;
@@ -572,6 +678,7 @@ static void token_and_init(void **state)
                 "missing signature query parameter");
     expect_http("GET", "/files?path=/etc/passwd", wrong, "", 401,
                 "does not match");
+    expect_http("GET", "/files?path=/etc/passwd", TOKEN, "", 200, "root:");
     expect_http("POST", "/_engine/deadline", "", "{}", 401, text);
     expect_rpc("List", "", "{}", 401, text);
     expect_rpc("List", TOKEN, "{}", 200, "processes");
@@ -598,12 +705,10 @@ static void token_and_init(void **state)
                 "\"daemon\"}",
                 204, "");
     expect_http("GET", "/envs", "", "", 200, "{\"E2B_SANDBOX\":\"true\"}");
-    if (geteuid() == 0) {
-        start(&s, "", "id -un", NO_INPUT);
-        events_all(&s);
-        assert_string_equal(s.out.data, "daemon\n");
-        events_close(&s);
-    }
+    start(&s, "", "id -un", NO_INPUT);
+    events_all(&s);
+    assert_string_equal(s.out.data, "daemon\n");
+    events_close(&s);
     expect_http("POST", "/init", "", "{\"defaultUser\":\"root\"}", 204, "");
 }
 
@@ -683,20 +788,26 @@ static void deadline(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(output_and_exit), cmocka_unit_test(binary_output),
-    cmocka_unit_test(environment),     cmocka_unit_test(refused_starts),
-    cmocka_unit_test(other_user),      cmocka_unit_test(standard_input),
-    cmocka_unit_test(slow_input),      cmocka_unit_test(stream_input),
-    cmocka_unit_test(signals),         cmocka_unit_test(end_of_output),
+    cmocka_unit_test(environment),     cmocka_unit_test(clean_start),
+    cmocka_unit_test(refused_starts),  cmocka_unit_test(other_user),
+    cmocka_unit_test(standard_input),  cmocka_unit_test(slow_input),
+    cmocka_unit_test(stream_input),    cmocka_unit_test(signals),
+    cmocka_unit_test(pseudo_terminal), cmocka_unit_test(end_of_output),
     cmocka_unit_test(connect_by_pid),  cmocka_unit_test(timeouts),
     cmocka_unit_test(keep_alive),      cmocka_unit_test(disconnect),
     cmocka_unit_test(slow_reader),     cmocka_unit_test(many_at_once),
-    cmocka_unit_test(garbage),         cmocka_unit_test(oversized_unary),
-    cmocka_unit_test(plain_endpoints), cmocka_unit_test(token_and_init),
-    cmocka_unit_test(hand_over),       cmocka_unit_test(deadline),
+    cmocka_unit_test(garbage),         cmocka_unit_test(file_system),
+    cmocka_unit_test(oversized_unary), cmocka_unit_test(plain_endpoints),
+    cmocka_unit_test(token_and_init),  cmocka_unit_test(hand_over),
+    cmocka_unit_test(deadline),
 };
 
 int main(void)
 {
+    if (geteuid() != 0) {
+        puts("skipped: needs root to start commands as some user");
+        return 0;
+    }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     return cmocka_run_group_tests(tests, group_start, group_stop);

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -78,6 +79,10 @@ static inline void rig_start(const char *grace_ms)
     snprintf(sock, sizeof(sock), "%s/s", rig.dir);
     rig.pid = fork();
     if (rig.pid == 0) {
+        struct rlimit files;
+        getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = 200;
+        setrlimit(RLIMIT_NOFILE, &files);
         execl(rig.program, "envd", "--socket", sock, "--grace", grace_ms,
               (char *)NULL);
         _exit(99);
@@ -232,7 +237,7 @@ static inline void expect_http(const char *method, const char *target,
 struct events {
     struct talk talk;
     struct connect_reader reader;
-    struct buf out, err; /* decoded output */
+    struct buf out, err, tty; /* decoded output */
     long pid;
     char status[64], error[512], code[64], end_error[64]; /* what came */
     int exit_code;
@@ -261,6 +266,7 @@ static inline void events_close(struct events *s)
     connect_reader_fini(&s->reader);
     buf_fini(&s->out);
     buf_fini(&s->err);
+    buf_fini(&s->tty);
 }
 
 static inline void take_text(char *dst, size_t cap, const json_t *v)
@@ -287,6 +293,7 @@ static inline void take_event(struct events *s, const json_t *m)
     s->pings += json_object_get(ev, "keepalive") != NULL;
     take_bytes(&s->out, json_object_get(data, "stdout"));
     take_bytes(&s->err, json_object_get(data, "stderr"));
+    take_bytes(&s->tty, json_object_get(data, "pty"));
     if (!end)
         return;
     s->ended = true;
