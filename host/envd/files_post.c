@@ -19,12 +19,13 @@ struct post {
     struct envd *v;
     struct httpd_req *r; /* NULL: the client has gone */
     struct upload *upload;
-    struct buf in;   /* from the client */
-    struct buf work; /* the worker's while busy */
-    bool busy, paused;
+    struct buf in; /* from the client */
+    bool busy, paused, answered;
     bool body_ended; /* by the client */
-    bool last;       /* the job out holds the end of the body */
-    bool answered, failed;
+    /* the worker's while busy */
+    struct buf work;
+    bool last; /* work holds the end of the body */
+    bool failed;
 };
 
 /* ---- on a worker --------------------------------------------------------- */

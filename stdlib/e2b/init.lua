@@ -3,7 +3,14 @@ local task = require "e2b.task"
 
 ---@class e2b
 ---@field Sandbox e2b.Sandbox
----@field Template any e2b.template
+---@field Template e2b.Template
+---@field wait_for_port fun(port: integer): e2b.ReadyCmd
+---@field wait_for_url fun(url: string, status_code?: integer): e2b.ReadyCmd
+---@field wait_for_process fun(process_name: string): e2b.ReadyCmd
+---@field wait_for_file fun(filename: string): e2b.ReadyCmd
+---@field wait_for_timeout fun(timeout: integer): e2b.ReadyCmd
+---@field ReadyCmd fun(cmd: string): e2b.ReadyCmd
+---@field default_build_logger fun(opts?: table): fun(entry: e2b.LogEntry)
 ---@field agent any the module agent
 ---@field http any e2b.http
 ---@field json any e2b.json
@@ -50,9 +57,22 @@ local PARTS = {
     json = "e2b.json",
 }
 
+-- What templates are written with.
+local OF_TEMPLATE = {
+    wait_for_port = true,
+    wait_for_url = true,
+    wait_for_process = true,
+    wait_for_file = true,
+    wait_for_timeout = true,
+    ReadyCmd = true,
+    default_build_logger = true,
+}
+
 local function lookup(_, name)
     local value
-    if PARTS[name] then
+    if OF_TEMPLATE[name] then
+        value = require("e2b.template")[name]
+    elseif PARTS[name] then
         value = require(PARTS[name])
     elseif name == "ALL_TRAFFIC" then
         value = require("e2b.network").ALL_TRAFFIC

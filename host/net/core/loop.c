@@ -68,15 +68,16 @@ void loop_run(struct loop *l)
     uv_run(&l->uv, UV_RUN_DEFAULT);
 }
 
-static void nothing(uv_timer_t *t)
+/* It may be due before libuv has begun to wait. */
+static void end_turn(uv_timer_t *t)
 {
-    (void)t;
+    uv_stop(t->loop);
 }
 
 bool loop_turn(struct loop *l, int timeout_ms)
 {
     if (timeout_ms > 0)
-        uv_timer_start(&l->limit, nothing, (uint64_t)timeout_ms, 0);
+        uv_timer_start(&l->limit, end_turn, (uint64_t)timeout_ms, 0);
     bool alive =
         uv_run(&l->uv, timeout_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;
     uv_timer_stop(&l->limit);
