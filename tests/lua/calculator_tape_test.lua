@@ -36,7 +36,9 @@ t.test("the calculator's tape writes one page that needs nothing else", function
         names[#names + 1] = name
     end
     t.eq(names, {"index.html"})
-    for _, pattern in ipairs {"eval%(", "<script src", "@import", "url%(", "href=\"http", "fetch%("} do
+    for _, pattern in ipairs {
+        "eval%(", "<script src", "@import", "url%(", "href=\"http", "fetch%(",
+    } do
         t.ok(not files["index.html"]:find(pattern), "the page has " .. pattern)
     end
     t.match(files["index.html"], "prefers%-reduced%-motion")
