@@ -232,10 +232,7 @@ t.test("progress: plain lines, a spinner, notes and failures", function()
     task.sleep(0.25)
     p:line("between")
     step:done()
-<<<<<<< HEAD
-=======
     -- The signs are ASCII or not, as the locale has it.
->>>>>>> base-lua
     t.match(out.text, "\r\27%[K[^ ]+ wait %[2J +0.0 s\r\27%[K")
     t.match(out.text, "\r\27%[Kbetween\n")
     t.match(out.text, "[^ ]+ wait %[2J +0.%d s\n$")
