@@ -280,6 +280,16 @@ function Manager.kill(self)
     return had
 end
 
+---Lets the sandbox live on without the manager, which can start another one.
+---@return e2b.Sandbox|nil
+function Manager.release(self)
+    local state = state_of("release", self)
+    local sandbox = state.sandbox
+    state.sandbox = nil
+    task.shield(close, state)
+    return sandbox
+end
+
 local function on_close(self, err)
     if err == nil then
         task.shield(close, STATE[self])

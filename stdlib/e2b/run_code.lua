@@ -5,7 +5,8 @@ local options = require "e2b.options"
 
 local M = {}
 
-local NOT_FOUND <const> = 127
+---Exit code of a shell that did not find the program.
+M.NOT_FOUND = 127
 
 -- programs: the first one there is runs the file.
 local LANGUAGES = {
@@ -44,7 +45,13 @@ local function probe(language)
     return table.concat(parts, " || ")
 end
 
-local function command(language, path, args)
+---The command line that runs a file of the sandbox.
+---@param name string of the language
+---@param path string
+---@param args? string[]
+---@return string
+function M.command(name, path, args)
+    local language = LANGUAGES[name]
     local words = { ('exec "$(%s || echo %s)"'):format(probe(language), language.programs[1]),
         quote(path) }
     for _, arg in ipairs(args or {}) do
@@ -53,7 +60,12 @@ local function command(language, path, args)
     return table.concat(words, " ")
 end
 
-local function check_program(op, sandbox, name, o)
+---Raises unsupported when the sandbox has no program for the language.
+---@param op string the call, for the text
+---@param sandbox e2b.Sandbox
+---@param name string of the language
+---@param o {user: string|nil, envs: table|nil, request_timeout: number|nil}
+function M.check_program(op, sandbox, name, o)
     local language = LANGUAGES[name]
     local ok, err = pcall(sandbox.commands.run, sandbox.commands, probe(language),
         { user = o.user, envs = o.envs, request_timeout = o.request_timeout })
@@ -116,18 +128,18 @@ function M.run(sandbox, language, file, opts, ...)
     end
     local path = upload(op, sandbox, o.file, o)
     if o.background then
-        check_program(op, sandbox, o.language, o)
+        M.check_program(op, sandbox, o.language, o)
     end
     local how = { background = o.background, cwd = o.cwd, envs = o.envs, user = o.user,
         stdin = o.stdin, on_stdout = o.on_stdout, on_stderr = o.on_stderr, timeout = o.timeout,
         request_timeout = o.request_timeout }
     local ok, result = pcall(sandbox.commands.run, sandbox.commands,
-        command(LANGUAGES[o.language], path, o.args), how)
+        M.command(o.language, path, o.args), how)
     if ok then
         return result
     end
-    if Error.is(result, "command_exit") and result.result.exit_code == NOT_FOUND then
-        check_program(op, sandbox, o.language, o)
+    if Error.is(result, "command_exit") and result.result.exit_code == M.NOT_FOUND then
+        M.check_program(op, sandbox, o.language, o)
     end
     error(result, 0)
 end

@@ -140,16 +140,20 @@ end
 ---@return table answer
 function M.last_of(boxes, ids)
     local out, count = {}, 0
-    for id in ids:gmatch("[^,]+") do
+    for _ in ids:gmatch("[^,]+") do
         count = count + 1
-        local record = boxes.live[id]
-        local m = record and record.metrics[#record.metrics]
-        out[id] = m and wire_metric(m)
     end
     if count == 0 then
         http.fail(400, "validation error: sandbox_ids is required")
     elseif count > MAX_IDS then
         http.fail(400, ("Too many sandbox IDs, at most %d"):format(MAX_IDS))
+    end
+    for id in ids:gmatch("[^,]+") do
+        local record = boxes.live[id]
+        if record and record.state == "running" then
+            local all = M.of(record)
+            out[id] = all[#all]
+        end
     end
     return { sandboxes = out }
 end
