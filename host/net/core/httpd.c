@@ -516,6 +516,7 @@ void httpd_read(struct httpd_req *r, bool on)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http1_head *h = (struct http1_head *)http1_head(r->parser);
+    bool resumed = on && !r->body_read;
     r->body_read = on;
     if (!on) {
         if (!r->body_ended)
@@ -526,9 +527,11 @@ void httpd_read(struct httpd_req *r, bool on)
         h->expect_continue = false;
         stream_write(r->stream, go_on, sizeof(go_on) - 1);
     }
-    if (r->body_ended && !r->body_told)
+    /* The last bytes may have come while it was off: then no more will, and
+     * the parser still owes the end. */
+    if (resumed && !r->body_told)
         soon(r);
-    else if (!r->body_ended)
+    if (!r->body_ended)
         stream_read(r->stream, true);
 }
 
