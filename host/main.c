@@ -23,6 +23,7 @@ int luaopen_cjson(lua_State *L);
 int luaopen_e2b_httpd(lua_State *L);
 int luaopen_e2b_process(lua_State *L);
 int luaopen_lpeg(lua_State *L);
+int luaopen_e2b_carried(lua_State *L);
 int luaopen_e2b_fs(lua_State *L);
 int luaopen_e2b_json(lua_State *L);
 int luaopen_e2b_wire(lua_State *L);
@@ -182,6 +183,7 @@ static void open_libs(lua_State *L)
     static const luaL_Reg carried[] = {
         {"cjson", luaopen_cjson},
         {"lpeg", luaopen_lpeg},
+        {"e2b_carried", luaopen_e2b_carried},
         {"e2b_fs", luaopen_e2b_fs},
         {"e2b_httpd", luaopen_e2b_httpd},
         {"e2b_json", luaopen_e2b_json},

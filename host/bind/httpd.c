@@ -386,12 +386,24 @@ static void push_fields(lua_State *L, const struct httpd_req *r)
     lua_setfield(L, -2, "headers");
 }
 
+/* The program ends: nobody's fault. */
+static bool is_cancelled(lua_State *L)
+{
+    if (!lua_istable(L, -1))
+        return false;
+    lua_getfield(L, -1, "kind");
+    const char *kind = lua_tostring(L, -1);
+    bool yes = kind && strcmp(kind, "cancelled") == 0;
+    lua_pop(L, 1);
+    return yes;
+}
+
 static int handled(lua_State *L, int status, lua_KContext ctx)
 {
     struct request *q = *(struct request **)lua_touserdata(L, 1);
     bool failed = status != LUA_OK && status != LUA_YIELD;
     (void)ctx;
-    if (failed) {
+    if (failed && !is_cancelled(L)) {
         log_line(LOG_ERROR, "httpd", "a handler failed: %s",
                  luaL_tolstring(L, -1, NULL));
         lua_pop(L, 1);

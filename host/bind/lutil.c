@@ -5,6 +5,13 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Until stdlib/e2b/error.lua brings its own. */
+static int error_text(lua_State *L)
+{
+    lua_getfield(L, 1, "message");
+    return 1;
+}
+
 static void push_error(lua_State *L, const char *kind, const char *message)
 {
     lua_createtable(L, 0, 3);
@@ -12,7 +19,10 @@ static void push_error(lua_State *L, const char *kind, const char *message)
     lua_setfield(L, -2, "kind");
     lua_pushstring(L, message);
     lua_setfield(L, -2, "message");
-    luaL_newmetatable(L, LUTIL_ERROR_CLASS);
+    if (luaL_newmetatable(L, LUTIL_ERROR_CLASS)) {
+        lua_pushcfunction(L, error_text);
+        lua_setfield(L, -2, "__tostring");
+    }
     lua_setmetatable(L, -2);
 }
 

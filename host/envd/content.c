@@ -72,7 +72,7 @@ enum content_coding content_negotiate(const char *accept)
     if (!identity)
         return a.gzip > 0 ? CONTENT_GZIP : CONTENT_NEITHER;
     return a.gzip > 0 && a.gzip >= a.identity && !a.others ? CONTENT_GZIP
-                                                          : CONTENT_IDENTITY;
+                                                           : CONTENT_IDENTITY;
 }
 
 /* ---- Range --------------------------------------------------------------- */

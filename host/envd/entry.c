@@ -27,17 +27,23 @@ const char *entry_errno(int errnum, char *dst, size_t cap)
     return dst;
 }
 
+__attribute__((format(printf, 3, 0))) static size_t
+format(char *dst, size_t cap, const char *fmt, va_list ap)
+{
+    int n = vsnprintf(dst, cap, fmt, ap);
+    if (n < 0)
+        dst[0] = '\0';
+    return n < 0 ? 0 : (size_t)n >= cap ? cap - 1 : (size_t)n;
+}
+
 int entry_fail(struct err *e, const char *kind, const char *fmt, ...)
 {
     int saved = errno;
     char text[96];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    size_t at = format(e->msg, sizeof(e->msg), fmt, ap);
     va_end(ap);
-    size_t at = n < 0 ? 0 : (size_t)n;
-    if (at >= sizeof(e->msg))
-        at = sizeof(e->msg) - 1;
     snprintf(e->msg + at, sizeof(e->msg) - at, ": %s",
              entry_errno(saved, text, sizeof(text)));
     e->kind = kind;
@@ -131,7 +137,7 @@ static void put_owner(struct entry_names *c, json_t *o, const struct stat *st)
  * path stands for a target that cannot be reached. */
 static void put_target(json_t *o, int dirfd, const char *at, const char *shown)
 {
-    char link[64], target[PATH_MAX];
+    char link[64], target[PATH_MAX] = "";
     struct stat st;
     ssize_t n = -1;
     FD_AUTO int fd = openat(dirfd, at, O_PATH | O_CLOEXEC);

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BLOCK = 128 * 1024 };
+#define BLOCK ((size_t)128 * 1024)
 
 struct get {
     struct job job;
@@ -109,7 +109,7 @@ static int look(struct get *g)
 static void read_block(struct get *g, struct buf *out)
 {
     size_t want = BLOCK;
-    if (g->left >= 0 && g->left < BLOCK)
+    if (g->left >= 0 && g->left < (int64_t)BLOCK)
         want = (size_t)g->left;
     char *p = buf_reserve(out, want);
     ssize_t n;
@@ -136,8 +136,7 @@ static void open_job(struct job *j)
     struct get *g = (struct get *)j;
     if (look(g) < 0)
         return;
-    g->fd =
-        open(g->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    g->fd = open(g->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (g->fd < 0 || fstat(g->fd, &g->st) < 0) {
         g->status = 500;
         entry_fail(&g->e, "internal",
@@ -160,8 +159,8 @@ static void compress(struct get *g, const struct buf *raw)
     size_t n = raw->len, used = 0;
     int r;
     do {
-        r = gzip_run(g->gzip, p, n, &used, g->ended, 2 * (size_t)BLOCK,
-                     &g->block, &g->e);
+        r = gzip_run(g->gzip, p, n, &used, g->ended, 2 * BLOCK, &g->block,
+                     &g->e);
         p += used;
         n -= used;
     } while (r == 0 && (n > 0 || g->ended));
@@ -222,14 +221,13 @@ static void send_block(struct get *g)
     size_t queued = httpd_write(g->r, g->block.data, g->block.len);
     buf_clear(&g->block);
     /* compressed, the end is only known after a last block */
-    if (g->ended && !g->gzip) {
-        if (g->left > 0) { /* the file shrank: never look complete */
-            httpd_reset(g->r);
-            get_free(g);
-        } else {
-            httpd_end(g->r);
-        }
-    } else if (queued <= STREAM_HIGH) {
+    bool done = g->ended && !g->gzip;
+    if (done && g->left > 0) { /* the file shrank: never look complete */
+        httpd_reset(g->r);
+        get_free(g);
+    } else if (done) {
+        httpd_end(g->r);
+    } else if (queued <= (size_t)STREAM_HIGH) {
         submit(g, read_job, sent_block);
     }
 }

@@ -1,6 +1,6 @@
-/* POST /files: collects the body while a worker writes what came before. Reading
- * from the client stops when HIGH bytes wait, so an upload holds a few hundred
- * KiB whatever its size. */
+/* POST /files: collects the body while a worker writes what came before.
+ * Reading from the client stops when HIGH bytes wait, so an upload holds a few
+ * hundred KiB whatever its size. */
 #include "base/mem.h"
 #include "base/str.h"
 #include "files.h"
@@ -19,12 +19,13 @@ struct post {
     struct envd *v;
     struct httpd_req *r; /* NULL: the client has gone */
     struct upload *upload;
-    struct buf in;   /* from the client */
-    struct buf work; /* the worker's while busy */
-    bool busy, paused;
+    struct buf in; /* from the client */
+    bool busy, paused, answered;
     bool body_ended; /* by the client */
-    bool last;       /* the job out holds the end of the body */
-    bool answered, failed;
+    /* the worker's while busy */
+    struct buf work;
+    bool last; /* work holds the end of the body */
+    bool failed;
 };
 
 /* ---- on a worker --------------------------------------------------------- */
@@ -71,7 +72,10 @@ static void answer(struct post *p)
     struct buf b;
     p->answered = true;
     if (p->failed) {
-        httpd_error(p->r, upload_status(p->upload), upload_message(p->upload));
+        int status = upload_status(p->upload);
+        httpd_error(p->r, status ? status : 503,
+                    status ? upload_message(p->upload)
+                           : "the sandbox is ending");
         return;
     }
     buf_init(&b);
@@ -94,7 +98,7 @@ static void kick(struct post *p)
     p->last = p->body_ended;
     p->job.run = write_job;
     p->job.done = wrote;
-    p->failed = false;
+    p->failed = true; /* unless the job runs */
     p->busy = true;
     if (work_submit(p->v, &p->job, &e) < 0) {
         p->busy = false;

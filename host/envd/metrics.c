@@ -15,7 +15,7 @@
 static char *read_proc(const char *path)
 {
     size_t n;
-    return path_read_file(AT_FDCWD, path, 1024 * 1024, &n, NULL);
+    return path_read_file(AT_FDCWD, path, 1u << 20, &n, NULL);
 }
 
 /* Percent over all processors since the last call. */

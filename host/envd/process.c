@@ -52,6 +52,7 @@ struct proc {
     enum state state;
     pid_t pid;
     char *tag, *cwd;
+    struct pty_size size; /* at the start */
     json_t *config;
     struct out out[2];
     struct input *input;
@@ -60,6 +61,7 @@ struct proc {
     struct loop_timer *deadline, *limit; /* limit: to start, or to be kept */
     struct slot *slots;
     size_t nslots;
+    bool pty;               /* all output is out[0] */
     bool exited, impatient; /* impatient: its end waits for no output */
     int status;
 };
@@ -230,10 +232,10 @@ static void check_end(struct proc *p)
     if (p->state != RUNNING || !p->exited)
         return;
     if (p->impatient) {
-        drain(p, &p->out[PROC_STDOUT]);
-        drain(p, &p->out[PROC_STDERR]);
+        drain(p, &p->out[0]);
+        drain(p, &p->out[1]);
     }
-    if (!p->out[PROC_STDOUT].stream && !p->out[PROC_STDERR].stream)
+    if (!p->out[0].stream && !p->out[1].stream)
         finish(p);
 }
 
@@ -331,8 +333,14 @@ static void wrap_start(const struct proc *p, struct err *e)
             buf_printf(&line, " %.200s", json_string_value(arg));
     }
     bool cut = line.len > 200;
-    err_wrap(e, "error starting process '%.200s%s'", line.data,
-             cut ? "..." : "");
+    const char *dots = cut ? "..." : "";
+    if (p->pty)
+        err_wrap(e,
+                 "error starting pty with command '%.150s%s' in dir '%.100s' "
+                 "with '%d' cols and '%d' rows",
+                 line.data, dots, p->cwd, p->size.cols, p->size.rows);
+    else
+        err_wrap(e, "error starting process '%.200s%s'", line.data, dots);
     buf_fini(&line);
 }
 
@@ -388,10 +396,26 @@ static void close_pipes(struct pipes *io)
     }
 }
 
-static int open_pipes(struct pipes *io, bool input, struct err *e)
+/* Of a terminal in and out have our end, in[0] the program's. */
+static int open_pty(struct pipes *io, const struct proc_spec *s, struct err *e)
+{
+    if (pty_open(s->user, s->size, &io->out[0], &io->in[0], e) < 0)
+        return -1;
+    io->in[1] = fcntl(io->out[0], F_DUPFD_CLOEXEC, 3);
+    if (io->in[1] >= 0)
+        return 0;
+    err_errno(e, "resource_exhausted", "duplicate the terminal");
+    close_pipes(io);
+    return -1;
+}
+
+static int open_pipes(struct pipes *io, const struct proc_spec *s,
+                      struct err *e)
 {
     *io = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}};
-    if ((input && fd_pipe(io->in, e) < 0) || fd_pipe(io->out, e) < 0 ||
+    if (s->pty)
+        return open_pty(io, s, e);
+    if ((s->input && fd_pipe(io->in, e) < 0) || fd_pipe(io->out, e) < 0 ||
         fd_pipe(io->err, e) < 0) {
         e->kind = "resource_exhausted";
         close_pipes(io);
@@ -403,7 +427,7 @@ static int open_pipes(struct pipes *io, bool input, struct err *e)
 static int set_output(struct proc *p, enum proc_output which, int *fd,
                       struct err *e)
 {
-    struct out *o = &p->out[which];
+    struct out *o = &p->out[which == PROC_STDERR];
     o->proc = p;
     o->which = which;
     o->stream = stream_new(p->table->envd->loop, *fd, &OUTPUT, o, e);
@@ -417,8 +441,8 @@ static int set_output(struct proc *p, enum proc_output which, int *fd,
 static int attach(struct proc *p, struct pipes *io, struct err *e)
 {
     struct loop *l = p->table->envd->loop;
-    if (set_output(p, PROC_STDOUT, &io->out[0], e) < 0 ||
-        set_output(p, PROC_STDERR, &io->err[0], e) < 0)
+    if (set_output(p, p->pty ? PROC_PTY : PROC_STDOUT, &io->out[0], e) < 0 ||
+        (!p->pty && set_output(p, PROC_STDERR, &io->err[0], e) < 0))
         return -1;
     if (io->in[1] >= 0) {
         p->input = input_new(l, io->in[1], e);
@@ -435,11 +459,12 @@ static int launch(struct proc *p, const struct proc_spec *s,
 {
     struct pipes io;
     plan->ngroups = users_groups(s->user, plan->groups, SPAWN_GROUPS, e);
-    if (plan->ngroups < 0 || open_pipes(&io, s->input, e) < 0)
+    if (plan->ngroups < 0 || open_pipes(&io, s, e) < 0)
         return -1;
-    plan->fds[0] = s->input ? io.in[0] : p->table->null;
-    plan->fds[1] = io.out[1];
-    plan->fds[2] = io.err[1];
+    plan->tty = s->pty;
+    plan->fds[0] = s->input || s->pty ? io.in[0] : p->table->null;
+    plan->fds[1] = s->pty ? io.in[0] : io.out[1];
+    plan->fds[2] = s->pty ? io.in[0] : io.err[1];
     int r = spawn_start(plan, &p->pid, &p->report, e);
     if (r == 0) {
         r = attach(p, &io, e);
@@ -481,6 +506,8 @@ struct proc_watch *proc_start(struct procs *ps, const struct proc_spec *s,
     p->report = -1;
     p->config = json_incref((json_t *)(size_t)s->config);
     p->cwd = mem_strdup(s->cwd);
+    p->pty = s->pty;
+    p->size = s->size;
     p->tag = s->tag ? mem_strdup(s->tag) : NULL;
     p->at = &ps->list;
     p->next = ps->list;
@@ -568,23 +595,44 @@ void proc_signal(struct proc *p, int sig)
     check_end(p);
 }
 
-int proc_write(struct proc *p, struct buf *b,
+int proc_write(struct proc *p, bool pty, struct buf *b,
                void (*fn)(void *arg, const struct err *e), void *arg,
                struct input_write **w, struct err *e)
 {
     if (p->exited)
         return err_set(e, "not_found", "process with pid %ld not found",
                        (long)p->pid);
+    if (p->pty && !pty)
+        return err_set(e, "internal",
+                       "error writing to stdin: tty assigned to process — "
+                       "input should be written to the pty, not the stdin");
+    if (pty && !p->pty)
+        return err_set(e, "internal",
+                       "error writing to tty: tty not assigned to process — "
+                       "input should be written to the stdin, not the pty");
     if (!p->input)
         return err_set(e, "internal",
                        "error writing to stdin: stdin not enabled or closed");
     return input_write(p->input, b, fn, arg, w, e);
 }
 
-void proc_close_input(struct proc *p)
+int proc_close_input(struct proc *p, struct err *e)
 {
+    if (p->pty)
+        return err_set(e, "unknown",
+                       "error closing stdin: cannot close stdin for PTY "
+                       "process — send Ctrl+D (0x04) instead");
     if (p->input)
         input_close(p->input);
+    return 0;
+}
+
+int proc_resize(struct proc *p, struct pty_size size, struct err *e)
+{
+    if (!p->pty || !p->out[0].stream)
+        return err_set(e, "internal",
+                       "error resizing tty: tty not assigned to process");
+    return pty_resize(stream_fd(p->out[0].stream), size, e);
 }
 
 /* ---- the table ----------------------------------------------------------- */

@@ -5,13 +5,14 @@
 
 #include "envd.h"
 #include "input.h"
+#include "pty.h"
 
 #include <sys/resource.h>
 
 struct proc;
 struct proc_watch;
 
-enum proc_output { PROC_STDOUT, PROC_STDERR };
+enum proc_output { PROC_STDOUT, PROC_STDERR, PROC_PTY };
 
 /* How it ended, in the words of Go's ProcessState. */
 struct proc_end {
@@ -43,6 +44,8 @@ struct proc_spec {
     const char *tag;      /* or NULL */
     bool input;           /* a pipe as stdin, else /dev/null */
     uint64_t timeout_ms;  /* 0: none */
+    bool pty;             /* a terminal in place of the three pipes */
+    struct pty_size size; /* of it */
 };
 
 /* nofile: what programs start with. */
@@ -75,10 +78,14 @@ void proc_ready(struct proc_watch *w); /* not full any more */
 /* SIGTERM or SIGKILL, to the pid only. From now on its end is told when it has
  * exited, whoever still holds its output. */
 void proc_signal(struct proc *p, int sig);
-/* As input_write; "not_found" for one that has exited. */
-int proc_write(struct proc *p, struct buf *b,
+/* As input_write; "not_found" for one that has exited, "internal" when pty is
+ * not what the process has. */
+int proc_write(struct proc *p, bool pty, struct buf *b,
                void (*fn)(void *arg, const struct err *e), void *arg,
                struct input_write **w, struct err *e);
-void proc_close_input(struct proc *p);
+/* -1: kind "unknown", a terminal has no end of input. */
+int proc_close_input(struct proc *p, struct err *e);
+/* -1: kind "internal", it has no terminal. */
+int proc_resize(struct proc *p, struct pty_size size, struct err *e);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/base64.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "net/core/connect.h"
 #include "net/core/stream.h"
 #include "process.h"
@@ -179,9 +180,9 @@ static bool feed_data(void *arg, enum proc_output which, const char *p,
 {
     struct feed *f = arg;
     struct buf b = {0};
+    static const char *const names[] = {"stdout", "stderr", "pty"};
     buf_reserve(&b, n / 3 * 4 + 64);
-    buf_printf(&b, "{\"event\":{\"data\":{\"%s\":\"",
-               which == PROC_STDOUT ? "stdout" : "stderr");
+    buf_printf(&b, "{\"event\":{\"data\":{\"%s\":\"", names[which]);
     base64_encode(&b, p, n);
     buf_puts(&b, "\"}}}");
     send_event(f, b.data, b.len);
@@ -240,6 +241,35 @@ static struct feed *new_feed(struct rpc *c)
     return f;
 }
 
+/* A terminal's {"size":{"cols":80,"rows":24}}. */
+static int get_cells(const json_t *size, const char *key, unsigned short *out,
+                     struct err *e)
+{
+    const json_t *v = json_object_get(size, key);
+    const char *s = json_string_value(v);
+    uint64_t n = 0;
+    bool good = !v || json_is_null(v);
+    if (s)
+        good = str_u64(s, strlen(s), 65535, &n) == 0;
+    if (json_is_integer(v)) {
+        n = (uint64_t)json_integer_value(v);
+        good = n <= 65535;
+    }
+    *out = (unsigned short)n;
+    return good ? 0
+                : err_set(e, "invalid_argument",
+                          "pty.size.%s: must be a number up to 65535", key);
+}
+
+static int get_size(const json_t *pty, struct pty_size *out, struct err *e)
+{
+    const json_t *size = json_object_get(pty, "size");
+    if (want(size, "pty.size", json_is_object(size), "an object", e) < 0 ||
+        get_cells(size, "cols", &out->cols, e) < 0)
+        return -1;
+    return get_cells(size, "rows", &out->rows, e);
+}
+
 /* ---- Start and Connect --------------------------------------------------- */
 
 static int check_config(const json_t *msg, struct proc_spec *s, struct err *e)
@@ -252,6 +282,7 @@ static int check_config(const json_t *msg, struct proc_spec *s, struct err *e)
     const char *cmd;
     if (want(p, "process", json_is_object(p), "an object", e) < 0 ||
         want(in, "stdin", json_is_boolean(in), "true or false", e) < 0 ||
+        want(pty, "pty", json_is_object(pty), "an object", e) < 0 ||
         want(args, "args", json_is_array(args), "an array", e) < 0 ||
         want(envs, "envs", json_is_object(envs), "an object", e) < 0 ||
         get_string(p, "cmd", &cmd, e) < 0 ||
@@ -261,10 +292,9 @@ static int check_config(const json_t *msg, struct proc_spec *s, struct err *e)
     if (!cmd || !*cmd)
         return err_set(e, "invalid_argument",
                        "error starting process '': exec: no command");
-    if (pty && !json_is_null(pty))
-        return err_set(e, "unimplemented",
-                       "pty: this envd has no pseudo terminals: start the "
-                       "command without");
+    s->pty = json_is_object(pty);
+    if (s->pty && get_size(pty, &s->size, e) < 0)
+        return -1;
     s->config = p;
     s->input = !json_is_false(in);
     return 0;
@@ -370,17 +400,23 @@ static void call_close_stdin(struct rpc *c, const json_t *msg)
         rpc_fail(c, &e);
         return;
     }
-    proc_close_input(p);
-    ok(c);
+    if (proc_close_input(p, &e) < 0)
+        rpc_fail(c, &e);
+    else
+        ok(c);
 }
 
 static void call_update(struct rpc *c, const json_t *msg)
 {
     struct err e = {0};
-    if (select_process(c, msg, false, &e))
-        err_set(&e, "internal",
-                "error resizing tty: tty not assigned to process");
-    rpc_fail(c, &e);
+    struct pty_size size = {0, 0};
+    const json_t *pty = json_object_get(msg, "pty");
+    struct proc *p = select_process(c, msg, false, &e);
+    if (!p || (json_is_object(pty) &&
+               (get_size(pty, &size, &e) < 0 || proc_resize(p, size, &e) < 0)))
+        rpc_fail(c, &e);
+    else
+        ok(c);
 }
 
 /* ---- input --------------------------------------------------------------- */
@@ -465,19 +501,19 @@ static int write_input(struct writer *w, struct proc *p, const json_t *msg,
     const json_t *data = json_object_get(in, "stdin");
     const json_t *pty = json_object_get(in, "pty");
     struct buf b = {0};
-    if (json_is_string(pty))
-        return err_set(e, "internal",
-                       "error writing to tty: tty not assigned to process — "
-                       "input should be written to the stdin, not the pty");
+    bool to_pty = json_is_string(pty);
+    if (to_pty)
+        data = pty;
     if (!data || json_is_null(data))
         return err_set(e, "unimplemented",
-                       "invalid input type: stdin is needed");
+                       "invalid input type: stdin or pty is needed");
     if (!json_is_string(data) || base64_decode(&b, json_string_value(data),
                                                json_string_length(data)) < 0) {
         buf_fini(&b);
-        return err_set(e, "invalid_argument", "input.stdin: must be base64");
+        return err_set(e, "invalid_argument", "input.%s: must be base64",
+                       to_pty ? "pty" : "stdin");
     }
-    int r = proc_write(p, &b, written, w, &w->write, e);
+    int r = proc_write(p, to_pty, &b, written, w, &w->write, e);
     buf_fini(&b);
     return r;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,11 +52,9 @@ void spawn_free(char **list)
 
 static char *pair(const char *key, const char *value)
 {
-    size_t nk = strlen(key), nv = strlen(value);
-    char *s = mem_alloc(nk + nv + 2);
-    memcpy(s, key, nk);
-    s[nk] = '=';
-    memcpy(s + nk + 1, value, nv + 1);
+    size_t n = strlen(key) + strlen(value) + 2;
+    char *s = mem_alloc(n);
+    snprintf(s, n, "%s=%s", key, value);
     return s;
 }
 
@@ -175,12 +174,13 @@ static _Noreturn void give_up(int report, enum step step, int errnum)
     _exit(n == sizeof(r) ? 127 : 126);
 }
 
+/* The raw call: libc's does not touch the two signals it keeps for itself. */
 static void reset_signals(void)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    static const char dfl[64]; /* the kernel's struct: SIG_DFL, no flags */
     sigset_t none;
     for (int i = 1; i < NSIG; i++)
-        sigaction(i, &dfl, NULL);
+        (void)syscall(SYS_rt_sigaction, i, dfl, NULL, NSIG / 8);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -246,7 +246,8 @@ static _Noreturn void child(const struct spawn_plan *p, char **paths,
                             char **script, int report)
 {
     report = fcntl(report, F_DUPFD_CLOEXEC, 3);
-    if (place(p->fds) < 0 || setsid() < 0)
+    if (place(p->fds) < 0 || setsid() < 0 ||
+        (p->tty && ioctl(0, TIOCSCTTY, 0) < 0))
         give_up(report, STEP_SETUP, errno);
     be_victim();
     setrlimit(RLIMIT_NOFILE, &p->nofile);
@@ -324,6 +325,8 @@ int spawn_report(int report, const char *cmd, const char *cwd, struct err *e)
     if (r.step == STEP_CHDIR)
         return err_set(e, "invalid_argument", "chdir %.200s: %c%s", cwd, first,
                        rest);
+    if (r.step == STEP_SETUP)
+        return err_set(e, "internal", "set up: %c%s", first, rest);
     if (r.step == STEP_USER)
         return err_set(e, "invalid_argument", "switch user: %c%s", first, rest);
     return err_set(e, "invalid_argument", "fork/exec %.200s: %c%s", cmd, first,

@@ -17,6 +17,7 @@ struct spawn_plan {
     gid_t groups[SPAWN_GROUPS];
     int ngroups;
     int fds[3];           /* what becomes 0, 1 and 2 */
+    bool tty;             /* they are a terminal, to be the controlling one */
     struct rlimit nofile; /* limit the program starts with */
 };
 

@@ -264,9 +264,9 @@ static const struct multipart_ops OPS = {on_part, on_data, on_end};
 /* What multipart says unless one of ours had failed before. */
 static int multipart_failed(struct upload *u, const struct err *e)
 {
-    return u->status ? -1
-                     : fail(u, 400, "error reading multipart body: %.400s",
-                            e->msg);
+    return u->status
+               ? -1
+               : fail(u, 400, "error reading multipart body: %.400s", e->msg);
 }
 
 /* ---- the body ------------------------------------------------------------ */
@@ -316,7 +316,7 @@ static int gunzip(struct upload *u, const char *p, size_t n)
     }
 }
 
-int upload_feed(struct upload *u, const char *p, size_t n)
+static int feed(struct upload *u, const char *p, size_t n)
 {
     if (u->status)
         return -1;
@@ -327,10 +327,10 @@ int upload_feed(struct upload *u, const char *p, size_t n)
     return u->gzip ? gunzip(u, p, n) : take(u, p, n);
 }
 
-int upload_finish(struct upload *u)
+static int finish(struct upload *u)
 {
     struct err e;
-    if (upload_feed(u, NULL, 0) < 0)
+    if (feed(u, NULL, 0) < 0)
         return -1;
     if (u->gzip && !u->gzip_ended)
         return fail(u, 400,
@@ -344,6 +344,23 @@ int upload_finish(struct upload *u)
                     "no part named 'file' in the multipart body: nothing was "
                     "uploaded");
     return 0;
+}
+
+/* Undone before the answer: who gets 507 may look at the disk at once. */
+int upload_feed(struct upload *u, const char *p, size_t n)
+{
+    int r = feed(u, p, n);
+    if (r < 0)
+        undo(u);
+    return r;
+}
+
+int upload_finish(struct upload *u)
+{
+    int r = finish(u);
+    if (r < 0)
+        undo(u);
+    return r;
 }
 
 const json_t *upload_answer(const struct upload *u)

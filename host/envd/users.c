@@ -1,6 +1,5 @@
 /* Users, groups and paths of the sandbox, read from /etc/passwd and /etc/group
  * at each call: programs inside change them. See envd.h. */
-#include "base/fd.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -36,20 +35,23 @@ static void db_close(struct db *d)
  * fills, or endless. errno is kept for the caller. */
 static int db_open(struct db *d, const char *path, struct err *e)
 {
-    *d = (struct db){NULL, NULL, 0};
-    FD_AUTO int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
+    *d = (struct db){NULL, NULL, 0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
         return err_errno(e, "internal", "open %s", path);
-    errno = EINVAL;
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, "internal", "%s is not a regular file", path);
-    if (st.st_size > DB_MAX)
-        return err_set(e, "internal", "%s has over %d bytes", path, DB_MAX);
-    d->f = fdopen(fd, "re");
-    if (!d->f)
-        return err_errno(e, "internal", "open %s", path);
-    fd = -1;
+    const char *bad = NULL;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        bad = "is not a regular file";
+    else if (st.st_size > DB_MAX)
+        bad = "is larger than 1 MiB";
+    else if (!(d->f = fdopen(fd, "re")))
+        bad = "cannot be read";
+    if (bad) {
+        close(fd);
+        errno = EINVAL;
+        return err_set(e, "internal", "%s %s", path, bad);
+    }
     /* A group line also holds a pointer for each of its members. */
     d->cap = (size_t)st.st_size * 5 + 4096;
     d->line = mem_alloc(d->cap);
@@ -59,13 +61,13 @@ static int db_open(struct db *d, const char *path, struct err *e)
 static bool next_user(struct db *d, struct passwd *p)
 {
     struct passwd *got = NULL;
-    return fgetpwent_r(d->f, p, d->line, d->cap, &got) == 0 && got;
+    return d->f && fgetpwent_r(d->f, p, d->line, d->cap, &got) == 0 && got;
 }
 
 static bool next_group(struct db *d, struct group *g)
 {
     struct group *got = NULL;
-    return fgetgrent_r(d->f, g, d->line, d->cap, &got) == 0 && got;
+    return d->f && fgetgrent_r(d->f, g, d->line, d->cap, &got) == 0 && got;
 }
 
 static int fill(struct user *u, const struct passwd *p, struct err *e)
@@ -96,7 +98,7 @@ static int without_database(const char *name, struct user *u, struct err *e)
 static int look_up(const char *name, struct user *u, struct err *e)
 {
     struct db d;
-    struct passwd p;
+    struct passwd p = {.pw_name = NULL};
     if (db_open(&d, "/etc/passwd", e) < 0)
         return errno == ENOENT ? without_database(name, u, e) : -1;
     int r = 1;
@@ -133,7 +135,7 @@ static bool is_member(const struct group *g, const char *name)
 int users_groups(const struct user *u, gid_t *g, int max, struct err *e)
 {
     struct db d;
-    struct group gr;
+    struct group gr = {.gr_name = NULL};
     int n = 0;
     if (n < max)
         g[n++] = u->gid;
@@ -149,7 +151,7 @@ int users_groups(const struct user *u, gid_t *g, int max, struct err *e)
 void users_name(uid_t uid, char *dst, size_t cap)
 {
     struct db d;
-    struct passwd p;
+    struct passwd p = {.pw_name = NULL};
     snprintf(dst, cap, "%u", (unsigned)uid);
     if (db_open(&d, "/etc/passwd", NULL) < 0) {
         if (errno == ENOENT && uid == 0)
@@ -168,7 +170,7 @@ void users_name(uid_t uid, char *dst, size_t cap)
 void users_group_name(gid_t gid, char *dst, size_t cap)
 {
     struct db d;
-    struct group g;
+    struct group g = {.gr_name = NULL};
     snprintf(dst, cap, "%u", (unsigned)gid);
     if (db_open(&d, "/etc/group", NULL) < 0) {
         if (errno == ENOENT && gid == 0)

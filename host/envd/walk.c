@@ -128,6 +128,8 @@ int walk_read(struct walk *w, bool (*fn)(void *arg, const char *name, int type),
     }
     struct dirent *de;
     bool more = true;
+    /* each stream has one thread; readdir_r is deprecated for this */
+    /* cppcheck-suppress readdirCalled */
     while (more && (errno = 0, de = readdir(d))) {
         if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
             continue;

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "envd.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { WORK_THREADS = 4 };
@@ -11,6 +12,7 @@ struct work {
     struct job_pool *pool;
     struct loop_watch *watch; /* only while a job is out */
     unsigned out;
+    bool closing;
 };
 
 /* One job on its way, so that the count is kept whoever owns the job. */
@@ -61,6 +63,8 @@ int work_submit(struct envd *v, struct job *j, struct err *e)
     if (!v->work && !(v->work = start(e)))
         return err_wrap(e, "start worker threads");
     struct work *w = v->work;
+    if (w->closing)
+        return err_set(e, "unavailable", "the sandbox is ending");
     if (!w->watch) {
         w->watch =
             loop_watch(v->loop, job_pool_fd(w->pool), LOOP_READ, ready, w, e);
@@ -84,7 +88,8 @@ void work_free(struct envd *v)
         return;
     loop_watch_stop(w->watch);
     w->watch = NULL;
-    v->work = NULL; /* a done that submits more would start a new pool */
+    w->closing = true; /* a done may want to submit more */
     job_pool_free(w->pool);
     free(w);
+    v->work = NULL;
 }

@@ -324,6 +324,12 @@ function Loop:_run_tool()
     end
 end
 
+---The conversation so far, for a tape.
+---@return table messages and workdir
+function Loop:transcript()
+    return { messages = self._messages, workdir = self._run.workdir }
+end
+
 -- ---- the iterator ------------------------------------------------------------
 
 local STEPS = { init = Loop._begin, ask = Loop._ask, read = Loop._read,

@@ -32,6 +32,7 @@ local CODE_KINDS = { sandbox_snapshot_guest_agent_unresponsive = "guest_unrespon
 ---@field kind? string error kind of other statuses; default "sandbox"
 ---@field not_found? string error kind of 404
 ---@field not_found_text? string its message
+---@field remedy? string of a 404
 ---@field ok table<integer, true> statuses that are a success
 
 local function failure(config, req, status, headers, body)
@@ -52,7 +53,7 @@ local function failure(config, req, status, headers, body)
         status = status,
         code = code,
         answered = object ~= nil,
-        remedy = REMEDIES[status],
+        remedy = REMEDIES[status] or status == 404 and req.remedy or nil,
         retryable = RETRIED[status] and headers["should-retry"] ~= "false" or nil,
     })
 end

@@ -247,8 +247,11 @@ end
 function Handle:disconnect()
     check_handle("disconnect", self)
     if not self._over then
-        self._disconnected = true
+        -- A reader that has not begun yet will not: its end is said here.
+        self._disconnected, self._over = true, true
         self._reader:cancel()
+        self._stream:close()
+        self._changed:broadcast()
     end
 end
 

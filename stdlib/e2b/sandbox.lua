@@ -176,8 +176,22 @@ local function first_create(request)
         method = "POST",
         path = "/sandboxes",
         body = body,
+        remedy = request.remedy,
         ok = request.ok,
     }
+end
+
+local function create(config, request)
+    local answer = call_newest(config, "templat", request, function()
+        return first_create(request)
+    end)
+    local sandbox = object_of(config, answer, request.op)
+    if not rpc.at_least(sandbox.envd_version, MIN_ENVD) then
+        sandbox:kill()
+        Error.raise("template", "You need to update the template to use the new SDK.",
+            { op = request.op, remedy = "build the template anew" })
+    end
+    return sandbox
 end
 
 ---Creates a sandbox.
@@ -206,21 +220,12 @@ function Sandbox.create(template, opts, ...)
         path = "/v2/sandboxes",
         body = create_body(op, o),
         headers = o.idempotency_key and { ["Idempotency-Key"] = o.idempotency_key } or nil,
+        remedy = "build the template first, or leave it out for \"base\"",
         ok = { [201] = true },
     }
-    local config = config_of.resolve(o)
-    -- A cancellation waits for the answer: the sandbox must reach its owner, or
-    -- nobody could end it.
-    local answer = task.shield(call_newest, config, "templat", request, function()
-        return first_create(request)
-    end)
-    local sandbox = object_of(config, answer, op)
-    if not rpc.at_least(sandbox.envd_version, MIN_ENVD) then
-        sandbox:kill()
-        Error.raise("template", "You need to update the template to use the new SDK.",
-            { op = op, remedy = "build the template anew" })
-    end
-    return sandbox
+    -- A cancellation waits for the answer, and nothing stands between it and the
+    -- caller's variable: the sandbox must reach its owner, or nobody could end it.
+    return task.shield(create, config_of.resolve(o), request)
 end
 
 ---Connects to a sandbox by its id, or extends the life of this one; a paused one
@@ -422,12 +427,14 @@ function Sandbox:close()
     end
 end
 
--- The error that ends a block is worth more than one of its clean-up.
+-- Shielded: after a cancellation that a pcall caught and passed on, each further
+-- wait would raise it again, and the sandbox would live on. The error that ends
+-- a block is worth more than one of its clean-up.
 function Sandbox.__close(self, err)
     if err == nil then
-        self:close()
+        task.shield(self.close, self)
     else
-        pcall(self.close, self)
+        pcall(task.shield, self.close, self)
     end
 end
 

@@ -39,7 +39,8 @@ section() { # command...
 }
 
 [ $# = 0 ] || section sh "$here/ctests.sh" "$@"
-section "$program" "$here/run.lua" --filter "$filter"
+section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
+    --filter "$filter"
 if [ "$passed" = 0 ] && [ "$failed" = 0 ] && [ "$skipped" = 0 ]; then
     echo "no test has '$filter' in its path or name"
     failed=1

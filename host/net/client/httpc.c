@@ -383,7 +383,7 @@ int httpc_start(struct httpc_req *r, const struct httpc_options *o,
         str_fmt(r->peer, sizeof(r->peer), "unix:%s", o->unix_path);
     set_callbacks(r);
     httpc_setup(r);
-    httpc_multi_adopt(r->client, r->easy);
+    httpc_multi_adopt(r);
     attach(r);
     httpc_head_safe_url(shown, sizeof(shown), r->url);
     log_line(LOG_DEBUG, "http", "%s %s", r->method, shown);

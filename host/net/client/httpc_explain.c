@@ -10,6 +10,8 @@ static void explain_connect(struct httpc_req *r, struct err *e)
     char host[256] = "";
     long port = 0, errnum = 0;
     curl_easy_getinfo(r->easy, CURLINFO_OS_ERRNO, &errnum);
+    if (r->socket_errno)
+        errnum = r->socket_errno;
     const char *why =
         errnum ? strerror((int)errnum) : "no connection could be made";
     int n =

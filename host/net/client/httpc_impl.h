@@ -39,6 +39,7 @@ struct httpc_req {
     uint64_t received; /* bytes of the body */
     uint64_t last;     /* when the last one came */
     uint64_t begun;
+    int socket_errno; /* why there was no socket */
     struct loop_timer *head_timer, *idle_timer;
     struct httpc_failure failure; /* kind set early: by a callback */
     char errbuf[CURL_ERROR_SIZE];
@@ -51,7 +52,7 @@ void httpc_take_messages(struct httpc *c);
 int httpc_multi_open(struct httpc *c);
 void httpc_multi_close(struct httpc *c);
 /* Before its start: the handle's sockets are close-on-exec. */
-void httpc_multi_adopt(struct httpc *c, CURL *easy);
+void httpc_multi_adopt(struct httpc_req *r);
 /* After its end: the connection is looked after if curl keeps it. */
 void httpc_multi_done(struct httpc *c, CURL *easy);
 /* No request runs any more: waits for the end of kept connections, or closes

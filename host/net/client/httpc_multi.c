@@ -112,8 +112,11 @@ void httpc_multi_idle(struct httpc *c)
 static curl_socket_t open_socket(void *arg, curlsocktype purpose,
                                  struct curl_sockaddr *a)
 {
-    (void)arg, (void)purpose;
-    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+    struct httpc_req *r = arg;
+    int fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+    (void)purpose;
+    r->socket_errno = fd < 0 ? errno : 0;
+    return fd;
 }
 
 static int close_socket(void *arg, curl_socket_t fd)
@@ -140,12 +143,13 @@ void httpc_multi_done(struct httpc *c, CURL *easy)
     keep(s ? s : new_sock(c, fd));
 }
 
-void httpc_multi_adopt(struct httpc *c, CURL *easy)
+void httpc_multi_adopt(struct httpc_req *r)
 {
+    CURL *easy = r->easy;
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, c);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, c);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, r->client);
 }
 
 /* ---- the multi ----------------------------------------------------------- */

@@ -516,7 +516,7 @@ void httpd_read(struct httpd_req *r, bool on)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http1_head *h = (struct http1_head *)http1_head(r->parser);
-    bool resumed = on && !r->body_read;
+    bool was_on = r->body_read;
     r->body_read = on;
     if (!on) {
         if (!r->body_ended)
@@ -527,12 +527,13 @@ void httpd_read(struct httpd_req *r, bool on)
         h->expect_continue = false;
         stream_write(r->stream, go_on, sizeof(go_on) - 1);
     }
-    /* The last bytes may have come while it was off: then no more will, and
-     * the parser still owes the end. */
-    if (resumed && !r->body_told)
+    if (r->body_ended && !r->body_told) {
         soon(r);
-    if (!r->body_ended)
+    } else if (!r->body_ended) {
         stream_read(r->stream, true);
+        if (!was_on) /* the parser may hold the end, with no byte to come */
+            soon(r);
+    }
 }
 
 /* ---- the answer ---------------------------------------------------------- */

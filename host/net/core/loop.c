@@ -14,7 +14,8 @@ struct deferred {
 
 struct loop {
     uv_loop_t uv;
-    uv_idle_t idle; /* active while something is deferred */
+    uv_idle_t idle;   /* active while something is deferred */
+    uv_timer_t limit; /* of loop_turn; one for all, or closing it would wake */
     struct deferred *first, **last;
 };
 
@@ -29,6 +30,8 @@ struct loop *loop_new(struct err *e)
     }
     l->uv.data = l;
     uv_idle_init(&l->uv, &l->idle);
+    uv_timer_init(&l->uv, &l->limit);
+    uv_unref((uv_handle_t *)&l->limit);
     l->last = &l->first;
     return l;
 }
@@ -41,6 +44,7 @@ void loop_free(struct loop *l)
     for (int i = 0; i < 100 && l->first; i++)
         uv_run(&l->uv, UV_RUN_NOWAIT);
     uv_close((uv_handle_t *)&l->idle, NULL);
+    uv_close((uv_handle_t *)&l->limit, NULL);
     int r = uv_loop_close(&l->uv);
     for (int i = 0; i < 100 && r == UV_EBUSY; i++) {
         uv_run(&l->uv, UV_RUN_NOWAIT);
@@ -64,21 +68,19 @@ void loop_run(struct loop *l)
     uv_run(&l->uv, UV_RUN_DEFAULT);
 }
 
-static void nothing(void *arg)
+/* It may be due before libuv has begun to wait. */
+static void end_turn(uv_timer_t *t)
 {
-    (void)arg;
+    uv_stop(t->loop);
 }
 
 bool loop_turn(struct loop *l, int timeout_ms)
 {
-    struct loop_timer *limit = NULL;
-    if (timeout_ms > 0) {
-        loop_after(l, (uint64_t)timeout_ms, nothing, NULL, &limit);
-        loop_timer_unref(limit);
-    }
+    if (timeout_ms > 0)
+        uv_timer_start(&l->limit, end_turn, (uint64_t)timeout_ms, 0);
     bool alive =
         uv_run(&l->uv, timeout_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;
-    loop_timer_stop(limit);
+    uv_timer_stop(&l->limit);
     return alive;
 }
 

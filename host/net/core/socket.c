@@ -58,6 +58,14 @@ struct stream_listen {
     void *arg;
 };
 
+/* Small pieces go at once: waiting for an acknowledgement costs an event
+ * stream 40 ms. Not for unix sockets, where it fails. */
+static void no_delay(int fd)
+{
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
 static void resume(void *arg)
 {
     struct stream_listen *s = arg;
@@ -73,6 +81,7 @@ static void incoming(void *arg, unsigned events)
     for (int i = 0; i < ACCEPT_BATCH && !s->closed && !s->paused; i++) {
         int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
+            no_delay(fd);
             s->fn(s->arg, fd);
             continue;
         }
@@ -182,6 +191,7 @@ static void finish(struct stream_connect *c, const struct err *failed)
     void (*fn)(void *, struct stream *, const struct err *) = c->fn;
     void *arg = c->arg;
     if (!failed) {
+        no_delay(c->fd);
         loop_watch_stop(c->watch);
         c->watch = NULL;
         s = stream_new(c->loop, c->fd, NULL, NULL, &e);

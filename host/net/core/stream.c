@@ -6,8 +6,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -190,11 +188,8 @@ static void ready(void *arg, unsigned events)
 struct stream *stream_new(struct loop *l, int fd, const struct stream_ops *ops,
                           void *arg, struct err *e)
 {
-    int one = 1;
     if (fd_nonblock(fd, true, e) < 0)
         return NULL;
-    /* Small messages go at once; other sockets refuse the option. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     struct stream *s = mem_alloc(sizeof(*s));
     s->watch = loop_watch(l, fd, 0, ready, s, e);
     if (!s->watch) {

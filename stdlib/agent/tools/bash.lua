@@ -44,7 +44,7 @@ local function background(context, input)
     local pid = handle.pid
     handle:disconnect()
     return { content = ("Command running in background with ID: %s. Output is being written to: "
-        .. "%s. It is stopped with: kill %d"):format(id, file, pid),
+        .. "%s. It is stopped with: kill -- -%d"):format(id, file, pid),
         data = { stdout = "", stderr = "", interrupted = false, backgroundTaskId = id,
             pid = pid } }
 end

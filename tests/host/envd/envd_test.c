@@ -139,8 +139,15 @@ static void refused_starts(void **state)
           "invalid username: 'nosuch'");
     fails("Connect-Timeout-Ms: x\r\n", "{\"process\":{\"cmd\":\"true\"}}", bad,
           "Connect-Timeout-Ms");
-    fails("", "{\"process\":{\"cmd\":\"true\"},\"pty\":{\"size\":{}}}",
-          "unimplemented", "pty");
+    fails("",
+          "{\"process\":{\"cmd\":\"true\"},\"pty\":{\"size\":{\"cols\":-1}}}",
+          bad, "pty.size.cols");
+    fails("",
+          "{\"process\":{\"cmd\":\"/nope\",\"cwd\":\"/\"},\"pty\":{\"size\":"
+          "{\"cols\":80,\"rows\":24}}}",
+          bad,
+          "error starting pty with command '/nope' in dir '/' with '80' cols "
+          "and '24' rows: fork/exec /nope: no such");
 }
 
 static void other_user(void **state)
@@ -263,6 +270,54 @@ static void stream_input(void **state)
     events_close(&s);
     buf_fini(&b);
     buf_fini(&out);
+}
+
+static void read_until(struct events *s, struct buf *b, const char *text)
+{
+    while (!b->data || !strstr(b->data, text))
+        if (!events_next(s))
+            fail_msg("ended before '%s'", text);
+}
+
+static void pseudo_terminal(void **state)
+{
+    (void)state;
+    struct events s;
+    char text[256], target[64];
+    events_open(&s, "Start", "Authorization: Basic ZGFlbW9uOg==\r\n",
+                "{\"process\":{\"cmd\":\"/bin/sh\",\"cwd\":\"/\",\"args\":["
+                "\"-c\",\"stty size; tty; stty -echo; : </dev/tty && echo "
+                "owned; read x; stty size; echo $x; read y; exit 6\"]},"
+                "\"pty\":{\"size\":{\"cols\":80,\"rows\":24}}}");
+    read_until(&s, &s.tty, "owned");
+    assert_non_null(strstr(s.tty.data, "24 80\r\n/dev/pts/"));
+    snprintf(target, sizeof(target), "{\"process\":{\"pid\":%ld}", s.pid);
+    snprintf(text, sizeof(text),
+             "%s,\"pty\":{\"size\":{\"cols\":100,\"rows\":\"30\"}}}", target);
+    expect_rpc("Update", "", text, 200, "{}");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"stdin\":\"YWIK\"}}", target);
+    expect_rpc("SendInput", "", text, 500, "written to the pty");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"pty\":\"YWIK\"}}", target);
+    expect_rpc("SendInput", "", text, 200, "{}");
+    read_until(&s, &s.tty, "30 100\r\nab\r\n");
+    snprintf(text, sizeof(text), "%s}", target);
+    expect_rpc("CloseStdin", "", text, 500, "Ctrl+D");
+    snprintf(text, sizeof(text), "%s,\"input\":{\"pty\":\"BA==\"}}", target);
+    expect_rpc("SendInput", "", text, 200, "{}");
+    events_all(&s);
+    assert_int_equal(s.exit_code, 6);
+    assert_int_equal(s.out.len + s.err.len, 0);
+    events_close(&s);
+
+    started(&s, "", "exec sleep 60", NO_INPUT);
+    snprintf(text, sizeof(text),
+             "{\"process\":{\"pid\":%ld},\"pty\":{\"size\":{}}}", s.pid);
+    expect_rpc("Update", "", text, 500, "tty not assigned to process");
+    snprintf(text, sizeof(text), "{\"process\":{\"pid\":%ld},\"signal\":9}",
+             s.pid);
+    expect_rpc("SendSignal", "", text, 200, "{}");
+    events_all(&s);
+    events_close(&s);
 }
 
 static void signals(void **state)
@@ -623,6 +678,7 @@ static void token_and_init(void **state)
                 "missing signature query parameter");
     expect_http("GET", "/files?path=/etc/passwd", wrong, "", 401,
                 "does not match");
+    expect_http("GET", "/files?path=/etc/passwd", TOKEN, "", 200, "root:");
     expect_http("POST", "/_engine/deadline", "", "{}", 401, text);
     expect_rpc("List", "", "{}", 401, text);
     expect_rpc("List", TOKEN, "{}", 200, "processes");
@@ -736,13 +792,14 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(refused_starts),  cmocka_unit_test(other_user),
     cmocka_unit_test(standard_input),  cmocka_unit_test(slow_input),
     cmocka_unit_test(stream_input),    cmocka_unit_test(signals),
-    cmocka_unit_test(end_of_output),   cmocka_unit_test(connect_by_pid),
-    cmocka_unit_test(timeouts),        cmocka_unit_test(keep_alive),
-    cmocka_unit_test(disconnect),      cmocka_unit_test(slow_reader),
-    cmocka_unit_test(many_at_once),    cmocka_unit_test(garbage),
-    cmocka_unit_test(file_system),     cmocka_unit_test(oversized_unary),
-    cmocka_unit_test(plain_endpoints), cmocka_unit_test(token_and_init),
-    cmocka_unit_test(hand_over),       cmocka_unit_test(deadline),
+    cmocka_unit_test(pseudo_terminal), cmocka_unit_test(end_of_output),
+    cmocka_unit_test(connect_by_pid),  cmocka_unit_test(timeouts),
+    cmocka_unit_test(keep_alive),      cmocka_unit_test(disconnect),
+    cmocka_unit_test(slow_reader),     cmocka_unit_test(many_at_once),
+    cmocka_unit_test(garbage),         cmocka_unit_test(file_system),
+    cmocka_unit_test(oversized_unary), cmocka_unit_test(plain_endpoints),
+    cmocka_unit_test(token_and_init),  cmocka_unit_test(hand_over),
+    cmocka_unit_test(deadline),
 };
 
 int main(void)

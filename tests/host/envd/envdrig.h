@@ -237,7 +237,7 @@ static inline void expect_http(const char *method, const char *target,
 struct events {
     struct talk talk;
     struct connect_reader reader;
-    struct buf out, err; /* decoded output */
+    struct buf out, err, tty; /* decoded output */
     long pid;
     char status[64], error[512], code[64], end_error[64]; /* what came */
     int exit_code;
@@ -266,6 +266,7 @@ static inline void events_close(struct events *s)
     connect_reader_fini(&s->reader);
     buf_fini(&s->out);
     buf_fini(&s->err);
+    buf_fini(&s->tty);
 }
 
 static inline void take_text(char *dst, size_t cap, const json_t *v)
@@ -292,6 +293,7 @@ static inline void take_event(struct events *s, const json_t *m)
     s->pings += json_object_get(ev, "keepalive") != NULL;
     take_bytes(&s->out, json_object_get(data, "stdout"));
     take_bytes(&s->err, json_object_get(data, "stderr"));
+    take_bytes(&s->tty, json_object_get(data, "pty"));
     if (!end)
         return;
     s->ended = true;

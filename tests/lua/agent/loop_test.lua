@@ -1,5 +1,5 @@
 -- The native loop against a server of the Messages API.
-local agent = require "agent.init"
+local agent = require "agent"
 local fake = require "fake_model"
 local fake_sandbox = require "fake_sandbox"
 local fs = require "e2b_fs"

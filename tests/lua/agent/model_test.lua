@@ -1,5 +1,5 @@
 -- What a model's endpoint can do wrong, seen by a script.
-local agent = require "agent.init"
+local agent = require "agent"
 local dotenv = require "e2b.dotenv"
 local fake = require "fake_model"
 local options = require "agent.options"

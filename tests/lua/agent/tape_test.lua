@@ -1,5 +1,5 @@
 -- Tapes and the offline model that replays them.
-local agent = require "agent.init"
+local agent = require "agent"
 local fake_sandbox = require "fake_sandbox"
 require "fake_model"
 local fs = require "e2b_fs"

@@ -64,7 +64,8 @@ end)
 -- Runs a script of its own, in an environment of its own.
 local function run(dir, env, script, ...)
     local program = fs.realpath("/proc/self/exe")
-    local command = ("cd %s && env -u E2B_API_KEY %s %s %s 2>&1"):format(dir, env, program, script)
+    local command = ("cd %s && env -u E2B_API_KEY -u E2BLUA_BACKEND %s %s %s 2>&1"):format(
+        dir, env, program, script)
     local pipe = io.popen(command)
     local text = pipe:read("a")
     pipe:close()
@@ -115,7 +116,7 @@ t.test("warns when a project decides where the user's key is sent", function()
     fs.write_file(dir .. "/p/.env", "E2B_API_URL=http://127.0.0.1:9\n")
     fs.write_file(dir .. "/p/scripts/apps/x.lua",
         'print(require("e2b.config").resolve().api_url)')
-    local text = run(dir, "E2B_API_KEY=e2b_secret", dir .. "/p/scripts/apps/x.lua")
+    local text = run(dir, "E2BLUA_BACKEND= E2B_API_KEY=e2b_secret", dir .. "/p/scripts/apps/x.lua")
     t.match(text, "warning: E2B_API_URL comes from the project's %.env")
     t.match(text, "http://127%.0%.0%.1:9")
     t.ok(not text:find("e2b_secret"), text)

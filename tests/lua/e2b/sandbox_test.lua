@@ -71,6 +71,7 @@ t.test("an unknown template is an error of the sandbox, and no reason to fall ba
     t.eq(e.message, "404: template 'nope' not found")
     t.eq(e.status, 404)
     t.eq(e.op, "Sandbox.create")
+    t.match(e.remedy, "build the template")
     t.match(e.where, "%.lua:%d+$")
     t.eq(fake:count("POST", "/sandboxes"), 0)
 end)

@@ -1,0 +1,132 @@
+-- The sandbox that a run gets: engine, template, sandbox, each as a step.
+local Error = require "e2b.error"
+local Sandbox = require "e2b.sandbox"
+local config = require "e2b.config"
+local dotenv = require "e2b.dotenv"
+local find = require "agent.find"
+local fs = require "e2b_fs"
+local network = require "e2b.network"
+local task = require "e2b_task"
+local text = require "agent.text"
+
+local M = {}
+
+local MAX_IDS = 64 * 1024
+
+-- Finds the backend; at home this starts the engine and makes the base image.
+local function backend(run)
+    local step <close> = run.progress:step("engine")
+    local client = require "engine.client"
+    local before = client.progress
+    local _ <close> = setmetatable({}, { __close = function()
+        client.progress = before
+    end })
+    client.progress = function(stage)
+        step:note("base image: " .. stage)
+    end
+    local found = config.resolve {}
+    step:done(found.backend == "local" and "at home" or found.api_url)
+    return found
+end
+
+-- ---- .template_id ------------------------------------------------------------
+
+-- Lines "<backend url or local> <id>"; a bare id is of the current backend.
+local function recorded(found)
+    local project = dotenv.project()
+    local source = project and fs.read_file(project .. "/.template_id", MAX_IDS)
+    local current = found.backend == "local" and "local" or found.api_url
+    local bare
+    for line in (source or ""):gmatch("[^\r\n]+") do
+        local where, id = line:match("^%s*(%S+)%s+(%S+)%s*$")
+        if where == current then
+            return id
+        end
+        bare = bare or line:match("^%s*(%S+)%s*$")
+    end
+    return bare
+end
+
+-- ---- template files ----------------------------------------------------------
+
+local function build(run, name, source, where)
+    local Template = require "e2b.template"
+    local chunk, wrong = load(source, "@" .. where, "t")
+    if not chunk then
+        Error.raise("invalid_argument", wrong)
+    end
+    local template = chunk()
+    local step <close> = run.progress:step("template " .. name)
+    local lines = 0
+    local info = Template.build(template, name, { on_build_logs = function(entry)
+        lines = lines + 1
+        step:note(text.brief(tostring(entry.message), 40))
+    end })
+    step:done("")
+    return info.template_id or name
+end
+
+-- Name or id for Sandbox.create. Building an unchanged template is felt as
+-- instant, so the file always wins over what was built before.
+local function template_of(run, found, name)
+    if not name then
+        local id = recorded(found)
+        return id or "base", id ~= nil
+    end
+    local file = name:match("([^/]+)%.lua$")
+    local source, where = find.read(file and name or name .. ".lua", "templates")
+    if source then
+        return build(run, file or name, source, where)
+    elseif file then
+        Error.raise("file_not_found", ("there is no template file %s; looked for %s"):format(name,
+            where))
+    end
+    return name
+end
+
+-- ---- the sandbox -------------------------------------------------------------
+
+-- Tasks have no way out unless they name hosts.
+local function create(o, template)
+    local way_out = o.allow_out and #o.allow_out > 0
+    return Sandbox.create(template, { timeout = o.timeout, envs = o.env_vars,
+        allow_internet_access = not way_out and false or nil,
+        network = way_out and { allow_out = o.allow_out, deny_out = { network.ALL_TRAFFIC } }
+            or nil })
+end
+
+---Makes the sandbox of a run; sets run.sandbox, run.workdir and run.ends_at (seconds since 1970).
+---@param run table progress
+---@param o table checked options: template, timeout, env_vars, allow_out, workdir
+---@return e2b.Sandbox
+---Raises what the engine did; a template id that is gone says how to build it anew.
+function M.sandbox(run, o)
+    local found = backend(run)
+    local template, from_file = template_of(run, found, o.template)
+    local step <close> = run.progress:step("sandbox")
+    local ok, sandbox = pcall(create, o, template)
+    if not ok then
+        if from_file and Error.is(sandbox, "not_found") then
+            sandbox.remedy = "the id in .template_id is gone; build it anew with: e2blua "
+                .. "build_template.lua FILE"
+        end
+        error(sandbox, 0)
+    end
+    run.sandbox, run.ends_at = sandbox, os.time() + math.floor(o.timeout)
+    local good, workdir = pcall(function()
+        if o.workdir then
+            sandbox.files:make_dir(o.workdir)
+            return o.workdir
+        end
+        return (sandbox.commands:run("pwd").stdout:gsub("\n$", ""))
+    end)
+    if not good then
+        task.shield(sandbox.kill, sandbox)
+        error(workdir, 0)
+    end
+    run.workdir = workdir
+    step:done(sandbox.sandbox_id)
+    return sandbox
+end
+
+return M
