@@ -95,7 +95,7 @@ function M.stop(p)
     end
     local deadline = task.now() + STOP_SECONDS
     while task.now() < deadline do
-        local lock, err = process.lock(p.lock)
+        local lock <close>, err = process.lock(p.lock)
         if lock or err then
             return true
         end
