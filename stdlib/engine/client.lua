@@ -140,7 +140,8 @@ local function replace(p, status)
     if status.sandboxes > 0 or status.builds > 0 then
         Error.raise("unsupported", ("the running engine is of another build of e2blua and has %d" ..
             " sandboxes and %d builds"):format(status.sandboxes, status.builds),
-            { remedy = "let them finish, or end them with: e2blua engine stop" })
+            { remedy = "let them finish, or end them with: " .. require("e2b.program").name() ..
+                " engine stop" })
     end
     M.stop(p)
 end
