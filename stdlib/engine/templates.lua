@@ -363,7 +363,9 @@ function Templates:delete(ref)
                 :format(name))
         end
     end
-    self.E.builds:cancel(id)
+    self.E.builds:cancel("its template was deleted", function(build)
+        return build.template_id == id
+    end)
     self.E.state:exec("DELETE FROM templates WHERE id = ?1", id)
 end
 

@@ -23,6 +23,15 @@ local function check_hash(text)
     end
 end
 
+---Removes what uploads have left that an engine which died was taking.
+function Uploads:clean_up()
+    for _, name in ipairs(fs.list(self.E.paths.uploads) or {}) do
+        if name:find("%.tmp$") then
+            os.remove(self.E.paths.uploads .. "/" .. name)
+        end
+    end
+end
+
 function Uploads:token(name, expires)
     return hash.sha256(hash.sha256(self.secret .. name) .. self.secret .. expires)
 end

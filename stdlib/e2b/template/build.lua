@@ -321,12 +321,25 @@ local function raise_failure(b, status, tails)
     })
 end
 
+-- An engine at home that has died is replaced by one that knows what became of
+-- its builds.
+local function status_of(b, offset)
+    local ok, status = pcall(fetch_status, b.op, b.config, b.info, offset)
+    if ok then
+        return status
+    elseif b.config.backend == "local" and Error.is(status, "network") then
+        b.config = config_of.resolve(b.options)
+        return fetch_status(b.op, b.config, b.info, offset)
+    end
+    error(status, 0)
+end
+
 -- Follows the build to its end, and its log to the last line.
 local function follow(b)
     local pause = b.config.backend == "local" and POLL_LOCAL or POLL_REMOTE
     local offset, tails = 0, {}
     while true do
-        local status = fetch_status(b.op, b.config, b.info, offset)
+        local status = status_of(b, offset)
         offset = offset + #status.log_entries
         for _, entry in ipairs(status.log_entries) do
             remember(tails, entry)
