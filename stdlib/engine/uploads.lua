@@ -7,7 +7,8 @@ local wire = require "e2b_wire"
 
 local M = {}
 
-local LINK_SECONDS <const> = 1800
+---Seconds that an upload link is good for.
+M.LINK_SECONDS = 1800
 
 local Uploads = {}
 Uploads.__index = Uploads
@@ -41,7 +42,7 @@ end
 ---@param host string what the client called us
 function Uploads:link(name, host)
     check_hash(name)
-    local expires = tostring(os.time() + LINK_SECONDS)
+    local expires = tostring(os.time() + M.LINK_SECONDS)
     return {
         present = fs.stat(self.E.paths.uploads .. "/" .. name) ~= nil,
         url = ("http://%s/_upload/%s?expires=%s&token=%s"):format(host, name, expires,
