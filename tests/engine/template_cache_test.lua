@@ -4,24 +4,13 @@ local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local Error = require "e2b.error"
 local fs = require "e2b_fs"
+local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local wire = require "e2b_wire"
 local world = require "template_world"
 
--- Builds side by side leave connections in the client's pool: made here first.
-do
-    local tasks = {}
-    for i = 1, 6 do
-        tasks[i] = task.spawn(function()
-            local sandbox <close> = world.sandbox("base")
-            sandbox.commands:run("sleep 0.3")
-        end)
-    end
-    for _, running in ipairs(tasks) do
-        running:join(30)
-    end
-end
+t.before(rig.warm_up)
 
 -- A template whose layers are new, with the given commands behind a first one.
 local function steps(nonce, ...)
@@ -106,10 +95,10 @@ t.test("COPY counts by its files", function()
     log = build()
     t.eq(world.cached(log), { "CACHED", "CACHED" })
     t.eq(world.count(log, "Skipping upload of 'app', already cached"), 1)
-    Error.check(fs.write_file(dir .. "/app/a.txt", "changed"))
+    Error.check(fs.write_file(dir .. "/app/a.txt", "changed " .. name))
     log = build()
     t.eq(world.cached(log), { "new", "new" })
-    t.eq(world.output(name, "cat /srv/app/a.txt"), "changed")
+    t.eq(world.output(name, "cat /srv/app/a.txt"), "changed " .. name)
 end)
 
 t.test("a template is built anew while a sandbox of its old build lives", function()

@@ -3,15 +3,12 @@
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local json = require "e2b_json"
+local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local world = require "template_world"
 
--- The first request opens the connections that stay in the client's pool.
-do
-    local sandbox <close> = world.sandbox("base")
-    sandbox.commands:run("true")
-end
+t.before(rig.warm_up)
 
 -- Nothing comes from the cache, which earlier runs have filled.
 local function build(template, prefix, opts)

@@ -19,6 +19,7 @@ local CHUNK <const> = 256 << 10
 local POLL_REMOTE <const> = 0.2
 local POLL_LOCAL <const> = 0.005 -- the first; an unchanged build is felt as instant
 local TAIL_LINES <const> = 10
+local PAGE <const> = 100 -- entries of a full answer: there may be more
 
 local BUILD_OPTIONS = options.spec(options.API, {
     name = "text",
@@ -354,7 +355,7 @@ local function follow(b)
             end
             raise_failure(b, status, tails)
         end
-        if not ended then
+        if not ended and #status.log_entries < PAGE then
             task.sleep(pause)
             pause = math.min(POLL_REMOTE, pause * 1.5)
         end
