@@ -4,13 +4,12 @@ local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local Error = require "e2b.error"
 local fs = require "e2b_fs"
-local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local wire = require "e2b_wire"
 local world = require "template_world"
 
-t.before(rig.warm_up)
+t.before(world.warm_up)
 
 -- A template whose layers are new, with the given commands behind a first one.
 local function steps(nonce, ...)

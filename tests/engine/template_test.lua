@@ -3,12 +3,11 @@
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local json = require "e2b_json"
-local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local world = require "template_world"
 
-t.before(rig.warm_up)
+t.before(world.warm_up)
 
 -- Nothing comes from the cache, which earlier runs have filled.
 local function build(template, prefix, opts)

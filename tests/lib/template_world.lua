@@ -9,6 +9,7 @@ local fs = require "e2b_fs"
 local process = require "e2b_process"
 local rig = require "engine_rig"
 local t = require "tests"
+local task = require "e2b_task"
 local wire = require "e2b_wire"
 
 local M = {}
@@ -16,6 +17,18 @@ local M = {}
 -- Requests side by side would leave connections in the client's pool, which
 -- count as left behind by the test.
 M.ALONE = { Connection = "close" }
+
+--- For t.before: connections to the engine for builds side by side.
+function M.warm_up()
+    rig.warm_up()
+    local tasks = {}
+    for i = 1, 4 do
+        tasks[i] = task.spawn(Sandbox.kill, "i" .. i, { headers = M.ALONE })
+    end
+    for _, running in ipairs(tasks) do
+        running:join(30)
+    end
+end
 
 --- A name that nothing else has.
 ---@param prefix string
@@ -89,7 +102,8 @@ end
 function M.cached(log)
     local out = {}
     for _, entry in ipairs(log) do
-        local mark, number = entry.message:match("^(C?A?C?H?E?D?) ?%[builder (%d+)/%d+%] %u+ .* %[%x+%]$")
+        local mark, number = entry.message:match(
+            "^(C?A?C?H?E?D?) ?%[builder (%d+)/%d+%] %u+ .* %[%x+%]$")
         if number then
             out[tonumber(number)] = mark == "CACHED" and "CACHED" or "new"
         end
