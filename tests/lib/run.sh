@@ -67,7 +67,8 @@ section() { # command...
 [ $# = 0 ] || section sh "$here/ctests.sh" "$@"
 section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
     --filter "$filter" tests/lua
-section "$program" "$here/run.lua" --filter "$filter" tests/engine
+section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
+    --filter "$filter" tests/engine
 end_engines
 left=$(leftovers)
 if [ -n "$left" ]; then
