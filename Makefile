@@ -64,7 +64,7 @@ MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
 PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 	$(if $(ENVD_SRC),$(B)/envd)
 
-.PHONY: all run test check bench install uninstall clean format help deps \
+.PHONY: all run test test-online check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
 	build-all test-all
 
@@ -204,6 +204,10 @@ test-all: build-all $(CTESTS)
 
 # A newcomer's first run: this machine, no key, nobody's money. LIVE=1 takes the
 # model that the environment or .env names.
+test-online: deps-test ## what needs the registries: the official E2B clients
+	@$(MAKE) build-all
+	@sh tests/clients/run.sh $(B)/e2blua
+
 run: deps ## build, then make the calculator in a sandbox (LIVE=1: by a model)
 	@$(MAKE) build-all
 	@E2BLUA_BACKEND=local E2BLUA_MODEL=$(if $(LIVE),live,offline) \

@@ -140,7 +140,8 @@ local function send(x, file)
     while true do
         local chunk = file:read(CHUNK)
         if not chunk then
-            return x:finish()
+            x:finish()
+            return true
         end
         local ok, err = x:write(chunk)
         if not ok then
