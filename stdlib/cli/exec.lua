@@ -11,16 +11,16 @@ local terminal = require "e2b_terminal"
 
 local M = {
     summary = "runs a command in a sandbox",
-    text = "What is piped in becomes its standard input. The exit code is the command's own; 255 " ..
-        "when\na signal ended it. One word is a line for the sandbox's shell, several are taken " ..
-        "as they are.\nOptions of exec stand before the id. The sandbox then lives at least 300 s " ..
-        "more.",
+    text = "What is piped in becomes its standard input. The exit code is the command's own;\n" ..
+        "255 when a signal ended it. One word is a line for the sandbox's shell, several are taken\n" ..
+        "as they are. Options of exec stand before the id. The sandbox lives at least 300 s more.",
     example = "e2blua exec i0abc1 -- ls -l /tmp",
 }
 
 local BY_SIGNAL <const> = 255
 local WITH_VALUE = {
-    ["-u"] = true, ["--user"] = true, ["-c"] = true, ["--cwd"] = true, ["-e"] = true, ["--env"] = true,
+    ["-u"] = true, ["--user"] = true, ["-c"] = true, ["--cwd"] = true, ["-e"] = true,
+    ["--env"] = true,
 }
 
 function M.define(p)

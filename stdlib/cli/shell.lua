@@ -11,8 +11,8 @@ local terminal = require "e2b_terminal"
 
 local M = {
     summary = "opens a terminal in a sandbox",
-    text = "Without an id it is a new sandbox, which ends with the shell. Ctrl-D or exit leaves.\n" ..
-        "The exit code is the shell's.",
+    text = "Without an id it is a new sandbox, which ends with the shell. Ctrl-D or exit\n" ..
+        "leaves. The exit code is the shell's.",
     example = "e2blua shell i0abc1",
 }
 
