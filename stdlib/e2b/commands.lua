@@ -59,7 +59,8 @@ local function new_handle(commands, stream, pid, callbacks)
         _commands = commands,
         _stream = stream,
         _callbacks = callbacks,
-        _told_pty = callbacks.pty ~= nil,
+        -- A terminal may be used for hours: what somebody is told is not kept.
+        _forgets = callbacks.pty ~= nil,
         _pieces = { stdout = {}, stderr = {}, pty = {} },
         _text = { stdout = {}, stderr = {}, pty = {} },
         _order = {},
@@ -95,9 +96,8 @@ local function deliver(self, name, bytes)
     end
 end
 
--- A terminal may be used for hours: what somebody is told is not kept.
 local function keep(self, name, bytes)
-    if name ~= "pty" or not self._told_pty then
+    if not self._forgets then
         local pieces = self._pieces[name]
         pieces[#pieces + 1] = bytes
         self._order[#self._order + 1] = name
@@ -348,6 +348,12 @@ end
 local function in_background(handle)
     handle._reader = task.spawn_quiet(follow, handle)
     return handle
+end
+
+---Output is told to the callbacks and not kept, for what may be endless.
+---@param handle e2b.CommandHandle
+function M.keep_nothing(handle)
+    handle._forgets = true
 end
 
 M.start = start
