@@ -1,7 +1,6 @@
 -- e2blua engine status | stop | logs [-f]: the embedded engine of this home.
 -- `engine serve HOME CACHE` is the daemon itself, started by engine.client.
 local client = require "engine.client"
-local fs = require "e2b_fs"
 local paths = require "engine.paths"
 local task = require "e2b_task"
 
@@ -58,8 +57,7 @@ elseif verb == "stop" and not first then
 elseif verb == "logs" and (not first or first == "-f") then
     os.exit(logs(p, first == "-f"))
 else
-    local near = verb and fs and require("e2b.options").nearest and
-        require("e2b.options").nearest(verb, { "status", "stop", "logs" })
+    local near = verb and require("e2b.options").nearest(verb, { status = true, stop = true, logs = true })
     io.stderr:write(USAGE, near and ("; did you mean " .. near .. "?") or "", "\n")
     os.exit(2)
 end
