@@ -229,10 +229,12 @@ function M.new(E)
     build_routes(r, E)
     template_routes(r, E)
     r:on("GET", "/_engine/status", function() return 200, E:status() end)
+    r:private_last()
     r:on("POST", "/_engine/stop", function()
         E:stop()
         return 200, json.decode("{}")
     end)
+    r:private_last()
     return r
 end
 

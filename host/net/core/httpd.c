@@ -678,6 +678,19 @@ void httpd_reset(struct httpd_req *r)
     destroy(r);
 }
 
+void httpd_cut(struct httpd_req *r)
+{
+    /* Where the end of the connection is that of the body, only a reset shows
+     * that something is missing. */
+    if (r->until_close) {
+        httpd_reset(r);
+        return;
+    }
+    httpd_flush(r);
+    r->ops = &NO_OPS;
+    hang_up(r, true);
+}
+
 struct stream *httpd_steal(struct httpd_req *r)
 {
     struct stream *s = r->stream;

@@ -94,8 +94,7 @@ static void broken(struct exchange *x)
 {
     struct exchange_to to = x->to;
     if (x->began) {
-        struct httpd_req *req = leave(x);
-        httpd_reset(req);
+        httpd_cut(leave(x));
     } else if (to.port == ROUTE_ENVD_PORT) {
         refuse(x);
     } else {
