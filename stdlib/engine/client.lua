@@ -17,7 +17,8 @@ local INHERITED = {
     "^PATH$", "^HOME$", "^USER$", "^LOGNAME$", "^LANG$", "^LC_", "^TZ$", "^TMPDIR$", "^XDG_",
     "^[a-z]+_proxy$", "^[A-Z]+_PROXY$", "^SSL_CERT_", "^NODE_EXTRA_CA_CERTS$", "^CURL_CA_BUNDLE$",
     "^REQUESTS_CA_BUNDLE$", "^npm_config_registry$", "^NPM_CONFIG_REGISTRY$", "^PIP_INDEX_URL$",
-    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^[A-Z]+SAN_OPTIONS$",
+    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
+    "^[A-Z]+SAN_OPTIONS$",
 }
 
 local function daemon_environment()
