@@ -136,13 +136,14 @@ local function start(p)
             return status
         end
         if not process.alive(pid) then
-            Error.raise("internal", "the engine ended at its start; its log ends:\n  " .. log_tail(p),
-                { remedy = "see " .. p.log })
+            Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
+                log_tail(p), { remedy = "see " .. p.log })
         end
         task.sleep(wait)
         wait = math.min(wait * 1.5, 0.1)
     end
-    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log ends:\n  %s")
+    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log" ..
+        " ends:\n  %s")
         :format(START_SECONDS, log_tail(p)), { deadline = "request", remedy = "see " .. p.log })
 end
 
@@ -172,7 +173,8 @@ local function await_image(p, status, progress)
         task.sleep(0.3)
         status = M.call(p, "GET", "/_engine/status", 10)
         if not status then
-            Error.raise("internal", "the engine ended while it made the base image; its log ends:\n  "
+            Error.raise("internal",
+                "the engine ended while it made the base image; its log ends:\n  "
                 .. log_tail(p), { remedy = "see " .. p.log })
         end
     end

@@ -127,8 +127,8 @@ t.test("the same build twice at once: both are ready, each step is run once", fu
     local nonce, name = wire.random(6), world.unique("twice")
     local logs = {}
     local function one()
-        local info, log = world.build(steps(nonce, "sleep 0.3; cat /proc/sys/kernel/random/uuid > ~/uuid",
-            "true"), name)
+        local info, log = world.build(steps(nonce,
+            "sleep 0.3; cat /proc/sys/kernel/random/uuid > ~/uuid", "true"), name)
         logs[#logs + 1] = log
         return info.build_id
     end
@@ -212,7 +212,8 @@ end)
 t.test("a build in the background can be followed", function()
     local info = Template.build_in_background(steps(wire.random(6), "sleep 0.2; echo done"),
         world.unique("background"))
-    local status, entries = nil, 0
+    local status
+    local entries = 0
     t.eq(Template.get_build_status(info).status, "building")
     repeat
         task.sleep(0.05)
