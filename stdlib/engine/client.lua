@@ -47,6 +47,8 @@ function M.call(p, method, target, timeout)
         method = method,
         url = "http://localhost" .. target,
         unix = p.socket,
+        -- A kept connection would only be one more thing that ends with the engine.
+        headers = { Connection = "close" },
         timeout = timeout or 10,
     }
     if not x then

@@ -64,6 +64,10 @@ function Boxes:launch(spec)
     return box
 end
 
+function Boxes:group_of(id)
+    return "e2blua/" .. self.E.home_hash .. "/" .. id
+end
+
 function Boxes:launch_process(box, spec)
     local E = self.E
     Error.check(fs.mkdirs(spec.dir, 448))
@@ -80,7 +84,7 @@ function Boxes:launch_process(box, spec)
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
         tmp_tmpfs = spec.tmp_tmpfs,
-        cgroup = "e2blua/" .. E.home_hash .. "/" .. spec.id,
+        cgroup = self:group_of(spec.id),
     })
     local info = box.handle:info()
     if info.missing ~= "" then
@@ -358,9 +362,12 @@ function Boxes:clean_up()
     local E = self.E
     local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
     for _, row in ipairs(rows) do
-        if row.boot_id == E.boot_id and row.pid then
+        if row.boot_id == E.boot_id then
+            -- Without a pid the engine died while it launched: the group has what there is.
             local ok, err = engine.kill {
-                pid = row.pid, start_time = row.start_time, cgroup = row.cgroup,
+                pid = row.pid,
+                start_time = row.start_time,
+                cgroup = row.cgroup or self:group_of(row.id),
             }
             if not ok then
                 log.error("sandbox %s of an earlier engine does not end: %s", row.id, err.message)
