@@ -65,6 +65,28 @@ function M.post(target, path, body, opts)
     return text ~= "" and json.decode(text) or {}
 end
 
+---One GET for JSON.
+---@param target engine.EnvdTarget
+---@param path string
+---@param opts? {timeout: number|nil}
+---@return table answer
+function M.get(target, path, opts)
+    local limit = opts and opts.timeout or 10
+    local x <close> = Error.check(httpc.open {
+        url = "http://envd" .. path,
+        unix = target.socket,
+        headers = headers_of(target),
+        timeout = limit,
+        idle_timeout = limit,
+    })
+    local status = Error.check(x:wait())
+    local text = read_all(x)
+    if status >= 300 then
+        refuse(status, text)
+    end
+    return Error.check(json.decode(text))
+end
+
 ---Sets what all processes of the sandbox get.
 ---@param target engine.EnvdTarget
 ---@param init {env: table<string,string>, user: string, workdir: string|nil}

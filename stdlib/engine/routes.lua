@@ -1,6 +1,8 @@
 -- The calls of the control plane. Source: control plane reference, section 4.
 local http = require "engine.http"
 local json = require "e2b_json"
+local logs = require "engine.logs"
+local metrics = require "engine.metrics"
 local sandboxes = require "engine.sandboxes"
 local wire = require "e2b_wire"
 
@@ -181,6 +183,30 @@ local function sandbox_routes(r, E)
     end
 end
 
+local function watching_routes(r, E)
+    local far = math.maxinteger
+    r:on("GET", "/sandboxes/metrics", function(ctx)
+        return 200, metrics.last_of(E.boxes, ctx:query("sandbox_ids") or "")
+    end)
+    r:on("GET", "/sandboxes/:id/metrics", function(ctx)
+        return 200, E.boxes:metrics(ctx.params.id, ctx:number("start", nil, 0, far),
+            ctx:number("end", nil, 0, far))
+    end)
+    r:on("GET", "/sandboxes/:id/logs", function(ctx)
+        return 200, E.boxes.logs:v1(ctx.params.id, ctx:number("start", 0, 0, far),
+            ctx:number("limit", logs.LIMIT, 1, far))
+    end)
+    r:on("GET", "/v2/sandboxes/:id/logs", function(ctx)
+        return 200, E.boxes.logs:v2(ctx.params.id, {
+            cursor = ctx:number("cursor", nil, 0, far),
+            limit = ctx:number("limit", logs.LIMIT, 1, logs.LIMIT),
+            direction = ctx:query("direction") or "backward",
+            level = ctx:query("level"),
+            search = ctx:query("search"),
+        })
+    end)
+end
+
 local function host_of(E, req)
     local host = req.headers.host
     if not host or host == "localhost" then
@@ -236,6 +262,7 @@ function M.new(E)
     local r = http.router()
     r:on("GET", "/health", function() return 200, "Health check successful" end)
     r:open_last()
+    watching_routes(r, E)
     sandbox_routes(r, E)
     build_routes(r, E)
     template_routes(r, E)

@@ -8,6 +8,7 @@ local http = require "engine.http"
 local httpd = require "e2b_httpd"
 local json = require "e2b_json"
 local log = require "engine.log"
+local metrics = require "engine.metrics"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local routes = require "engine.routes"
@@ -215,10 +216,12 @@ function M.run(home, cache)
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
     local image = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
+    local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
     E.stopping = true
     task.shield(close, E, server)
     reaper:cancel()
+    meter:cancel()
     if image then
         image:cancel()
     end
