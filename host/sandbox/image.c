@@ -325,7 +325,7 @@ static int follow(struct making *k)
         int ready = poll(&p, 1, POLL_MS);
         if (ready > 0)
             open = take_output(k);
-        int status;
+        int status = 0;
         pid_t got = ready > 0 && open ? 0 : waitpid(k->pid, &status, WNOHANG);
         if (got == k->pid)
             return status ? failed_with(k, status) : 0;

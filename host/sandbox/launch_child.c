@@ -37,7 +37,37 @@ struct child {
     int sock, exec_fd;
     int scratch, old_root; /* O_PATH */
     int trees[LAUNCH_TREES];
+    int given[2]; /* proc and sysfs, when the parent had to make them */
 };
+
+/* Blocks until the parent sends n descriptors; its death ends the wait. */
+static int receive(const struct child *c, int *fds, int n)
+{
+    union {
+        char space[CMSG_SPACE(TREES_BYTES)];
+        struct cmsghdr align;
+    } control;
+    char go;
+    struct iovec iov = {.iov_base = &go, .iov_len = 1};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = sizeof(control.space)};
+    if (recvmsg(c->sock, &m, MSG_CMSG_CLOEXEC) != 1)
+        return -1;
+    const struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    size_t bytes = sizeof(int) * (size_t)n;
+    if (!h || h->cmsg_len != CMSG_LEN(bytes))
+        return -1;
+    memcpy(fds, CMSG_DATA(h), bytes);
+    return 0;
+}
+
+static void say(const struct child *c, int step, int errnum)
+{
+    struct launch_message m = {step, errnum};
+    (void)send(c->sock, &m, sizeof(m), MSG_NOSIGNAL);
+}
 
 /* ---- small calls ----------------------------------------------------------
  */
@@ -189,10 +219,29 @@ static int mount_dev(struct child *c)
     return mount_on_new_dir("mqueue", "d/mqueue", quiet | MS_NODEV, NULL);
 }
 
+enum { GIVEN_PROC, GIVEN_SYS };
+
+/* Where the machine's own are hidden in part, as in a container, only the
+ * parent may make new ones. */
+static int mount_kernel(struct child *c, int which, const char *type,
+                        const char *where, unsigned long flags)
+{
+    flags |= MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (mount_on_new_dir(type, where, flags, NULL) == 0)
+        return 0;
+    if (errno != EPERM)
+        return -1;
+    if (c->given[which] < 0) {
+        say(c, LAUNCH_MOUNTS, 0);
+        if (receive(c, c->given, 2) < 0)
+            return -1;
+    }
+    return move_mount_to(c->given[which], "", where);
+}
+
 static int mount_proc(struct child *c)
 {
-    (void)c;
-    if (mount_on_new_dir("proc", "p", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+    if (mount_kernel(c, GIVEN_PROC, "proc", "p", 0) < 0)
         return -1;
     /* The keys of whoever started the engine. */
     if (mount("/dev/null", "p/keys", NULL, MS_BIND, NULL) < 0 &&
@@ -203,9 +252,7 @@ static int mount_proc(struct child *c)
 
 static int mount_sys(struct child *c)
 {
-    (void)c;
-    return mount_on_new_dir("sysfs", "s",
-                            MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
+    return mount_kernel(c, GIVEN_SYS, "sysfs", "s", MS_RDONLY);
 }
 
 /* Writing them needs CAP_SYS_RESOURCE inside, which goes before exec. */
@@ -412,46 +459,18 @@ const char *launch_child_step(int step)
     return step >= 0 && step <= STEP_EXEC ? STEPS[step].name : "unknown step";
 }
 
-/* Blocks until the parent has done its part; its death ends the wait. */
-static int wait_release(struct child *c)
-{
-    union {
-        char space[CMSG_SPACE(TREES_BYTES)];
-        struct cmsghdr align;
-    } control;
-    char go;
-    struct iovec iov = {.iov_base = &go, .iov_len = 1};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.space,
-                       .msg_controllen = sizeof(control.space)};
-    if (recvmsg(c->sock, &m, MSG_CMSG_CLOEXEC) != 1)
-        return -1;
-    const struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    size_t n = sizeof(int) * (size_t)(c->plan->spec->nlayers + 1);
-    if (!h || h->cmsg_len != CMSG_LEN(n))
-        return -1;
-    memcpy(c->trees, CMSG_DATA(h), n);
-    return 0;
-}
-
-static void say(const struct child *c, int step, int errnum)
-{
-    struct launch_message m = {step, errnum};
-    (void)send(c->sock, &m, sizeof(m), MSG_NOSIGNAL);
-}
-
 void launch_child_run(const struct launch_plan *p)
 {
     struct child c = {.plan = p,
                       .sock = p->sock,
                       .exec_fd = p->spec->exec_fd,
                       .scratch = -1,
-                      .old_root = -1};
+                      .old_root = -1,
+                      .given = {-1, -1}};
     sigset_t none;
     close(p->parent_sock);
     reset_signals();
-    if (wait_release(&c) < 0)
+    if (receive(&c, c.trees, p->spec->nlayers + 1) < 0)
         _exit(127);
     for (int i = 0; i < STEP_EXEC; i++)
         if (STEPS[i].run(&c) < 0) {

@@ -10,7 +10,10 @@
 
 enum {
     LAUNCH_TREES = LAUNCHER_MAX_LAYERS + 1, /* the upper comes last */
-    LAUNCH_READY = -1 /* step of the message sent right before exec */
+    /* Steps of messages beside failures: right before exec; the kernel's own
+     * file systems are wanted from the parent. */
+    LAUNCH_READY = -1,
+    LAUNCH_MOUNTS = -2,
 };
 
 struct launch_plan {
@@ -22,7 +25,8 @@ struct launch_plan {
     char inotify[16];
 };
 
-/* What the child says: LAUNCH_READY, or a failed step. Then it exits. */
+/* What the child says: LAUNCH_READY, LAUNCH_MOUNTS (answered by two mounts,
+ * proc and sysfs), or a failed step, after which it exits. */
 struct launch_message {
     int32_t step, errnum;
 };
@@ -37,7 +41,12 @@ int launch_maps_write(pid_t pid, struct err *e);
  * -1 each on failure. Makes u and w. */
 int launch_maps_trees(const struct launcher_spec *s, pid_t pid, int *trees,
                       struct err *e);
-/* Sends them and thereby releases the child. */
+/* Sends descriptors; the trees, thereby the release of the child. */
 int launch_maps_send(int sock, const int *trees, int n, struct err *e);
+
+/* launch_mounts.c: makes proc and sysfs of the child's namespaces from outside
+ * its user namespace, and sends them. A child may mount them itself only where
+ * those of its maker are whole, which containers' are not. */
+int launch_mounts_send(int sock, int pidfd, struct err *e);
 
 #endif

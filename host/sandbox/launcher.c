@@ -187,18 +187,13 @@ static int clone_failed(struct err *e)
 
 static int step_failed(const struct launch_message *m, struct err *e)
 {
-    const char *name = launch_child_step(m->step), *remedy = "";
-    if (m->errnum == EPERM &&
-        (!strcmp(name, "mount /proc") || !strcmp(name, "mount /sys")))
-        remedy = " (parts of it are hidden here, as in a container: run "
-                 "e2blua on the machine itself)";
     errno = m->errnum;
-    return err_errno(e, m->errnum == ENOSPC ? NULL : "internal", "%s%s", name,
-                     remedy);
+    return err_errno(e, m->errnum == ENOSPC ? NULL : "internal", "%s",
+                     launch_child_step(m->step));
 }
 
 /* The socket closes by itself when exec succeeds. */
-static int wait_exec(int sock, struct err *e)
+static int wait_exec(int sock, int pidfd, struct err *e)
 {
     int64_t deadline = now_ms() + START_MS;
     bool ready = false;
@@ -217,6 +212,11 @@ static int wait_exec(int sock, struct err *e)
             return err_set(e, "internal",
                            "it died before its program was executed (killed, "
                            "perhaps for lack of memory)");
+        if (m.step == LAUNCH_MOUNTS) {
+            if (launch_mounts_send(sock, pidfd, e) < 0)
+                return -1;
+            continue;
+        }
         if (m.step != LAUNCH_READY)
             return step_failed(&m, e);
         ready = true;
@@ -257,7 +257,7 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     char state;
     if (read_stat(pid, &state, &c->start_time) < 0)
         return err_set(e, "internal", "/proc/%d/stat cannot be read", (int)pid);
-    return release(p->spec, c, mine, e) ? -1 : wait_exec(mine, e);
+    return release(p->spec, c, mine, e) ? -1 : wait_exec(mine, c->pidfd, e);
 }
 
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,

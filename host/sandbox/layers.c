@@ -202,25 +202,35 @@ static void drop_tmp(int cache, const char *name)
         path_remove_tree(tmp, name, NULL);
 }
 
-int layers_remove(int cache, const char *id, struct err *e)
+/* Out of sight by one rename, then gone; fd is the open layer. */
+static int remove_unused(int cache, const char *path, int fd, struct err *e)
 {
-    char path[128], to[160], name[LAYERS_TMP_NAME];
-    if (check_id(id, e))
-        return -1;
-    layer_path(path, id, "");
-    int FD_AUTO fd = openat(cache, path, DIR_FLAGS);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(e, NULL, "layer %s", id);
+    char to[64], name[LAYERS_TMP_NAME];
     if (flock(fd, LOCK_EX | LOCK_NB))
         return 1;
     int FD_AUTO lock = layers_tmp(cache, name, e);
     if (lock < 0)
         return -1;
     (void)str_fmt(to, sizeof(to), "tmp/%s/gone", name);
+    int failed = 0;
     if (renameat(cache, path, cache, to) && errno != ENOENT)
-        return err_errno(e, NULL, "cannot remove layer %s", id);
+        failed = err_errno(e, NULL, "cannot remove %s", path);
     drop_tmp(cache, name);
-    return 0;
+    return failed;
+}
+
+int layers_remove(int cache, const char *id, struct err *e)
+{
+    char path[128];
+    if (check_id(id, e))
+        return -1;
+    layer_path(path, id, "");
+    int fd = openat(cache, path, DIR_FLAGS);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, NULL, "layer %s", id);
+    int result = remove_unused(cache, path, fd, e);
+    fd_close(&fd);
+    return result;
 }
 
 /* One whose meta.json is missing (a full disk, a foreign hand) is in the way

@@ -1,5 +1,6 @@
 -- A service in a sandbox: waits for its port, and says where it is.
 local Error = require "e2b.error"
+local program = require "e2b.program"
 
 local M = {}
 
@@ -66,8 +67,9 @@ function M.announce(run, url)
     line("")
     line("  sandbox  %s, ends at %s (in %d min)", id, os.date("%H:%M:%S", run.ends_at),
         (run.ends_at - os.time() + 30) // 60)
-    line("  extend   e2blua -e 'require(\"e2b\").Sandbox.set_timeout(\"%s\", 7200)'", id)
-    line("  end it   e2blua kill %s", id)
+    local name = program.name()
+    line("  extend   %s -e 'require(\"e2b\").Sandbox.set_timeout(\"%s\", 7200)'", name, id)
+    line("  end it   %s kill %s", name, id)
 end
 
 return M

@@ -2,6 +2,7 @@
 -- explicit option, then environment and .env, then the embedded engine.
 local Error = require "e2b.error"
 local dotenv = require "e2b.dotenv"
+local process = require "e2b_process"
 
 local M = {}
 
@@ -94,7 +95,20 @@ local function merged(...)
     return all
 end
 
+local told = {}
+
+-- For -v, once each.
+local function tell(config)
+    local text = ("%s, at %s (%s)"):format(config.backend == "local" and "this machine's engine"
+        or "remote", config.api_url, config.why)
+    if not told[text] then
+        told[text] = true
+        process.log("backend", text)
+    end
+end
+
 local function common(config, opts)
+    tell(config)
     local agent = { ["User-Agent"] = "e2blua/" .. M.VERSION }
     config.agent_headers = agent
     config.headers = merged(agent, {

@@ -24,6 +24,7 @@ local V1_TIMEOUT <const> = 300
 ---@field traffic_access_token? string
 ---@field files e2b.Files
 ---@field commands e2b.Commands
+---@field pty e2b.Pty
 local Sandbox = {}
 Sandbox.__index = Sandbox
 Sandbox.__name = "e2b.Sandbox"
@@ -58,6 +59,7 @@ local function object_of(config, answer, op)
         traffic_access_token = type(traffic) == "string" and traffic or nil,
         files = require("e2b.files").new(connection),
         commands = require("e2b.commands").new(connection),
+        pty = require("e2b.pty").new(connection),
         _connection = connection,
         _config = config,
     }, Sandbox)

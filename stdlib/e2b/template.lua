@@ -601,7 +601,7 @@ return setmetatable(Template, {
         local template = setmetatable({
             base_image = BASE_IMAGE,
             steps = {},
-            calls = {},
+            calls = { position.here("") },
             force = false,
             context = o.file_context_path or position.folder() or ".",
             ignore = ignore_patterns(o.file_ignore_patterns),

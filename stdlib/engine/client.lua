@@ -17,7 +17,8 @@ local INHERITED = {
     "^PATH$", "^HOME$", "^USER$", "^LOGNAME$", "^LANG$", "^LC_", "^TZ$", "^TMPDIR$", "^XDG_",
     "^[a-z]+_proxy$", "^[A-Z]+_PROXY$", "^SSL_CERT_", "^NODE_EXTRA_CA_CERTS$", "^CURL_CA_BUNDLE$",
     "^REQUESTS_CA_BUNDLE$", "^npm_config_registry$", "^NPM_CONFIG_REGISTRY$", "^PIP_INDEX_URL$",
-    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^[A-Z]+SAN_OPTIONS$",
+    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
+    "^[A-Z]+SAN_OPTIONS$",
 }
 
 local function daemon_environment()
@@ -95,7 +96,7 @@ function M.stop(p)
     end
     local deadline = task.now() + STOP_SECONDS
     while task.now() < deadline do
-        local lock, err = process.lock(p.lock)
+        local lock <close>, err = process.lock(p.lock)
         if lock or err then
             return true
         end
@@ -140,7 +141,8 @@ local function replace(p, status)
     if status.sandboxes > 0 or status.builds > 0 then
         Error.raise("unsupported", ("the running engine is of another build of e2blua and has %d" ..
             " sandboxes and %d builds"):format(status.sandboxes, status.builds),
-            { remedy = "let them finish, or end them with: e2blua engine stop" })
+            { remedy = "let them finish, or end them with: " .. require("e2b.program").name() ..
+                " engine stop" })
     end
     M.stop(p)
 end

@@ -55,7 +55,7 @@ function Boxes:launch(spec)
     }
     local ok, err = pcall(self.launch_process, self, box, spec)
     if not ok then
-        self:discard(box)
+        task.shield(self.discard, self, box) -- also when the engine is ending
         error(err, 0)
     end
     return box

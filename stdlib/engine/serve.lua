@@ -12,6 +12,7 @@ local paths = require "engine.paths"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
+local start = require "engine.start"
 local state = require "engine.state"
 local task = require "e2b_task"
 local templates = require "engine.templates"
@@ -150,6 +151,7 @@ local function open(p)
     }, Engine)
     local env = fs.environ()
     E.idle = tonumber(env.E2BLUA_IDLE) or IDLE_SECONDS
+    E.ready_seconds = tonumber(env.E2BLUA_READY_SECONDS) or start.BUILD_SECONDS
     E.first_port = math.tointeger(tonumber(env.E2BLUA_PORT)) or FIRST_PORT
     E.state = state.open(p.db)
     E.key = key_of(E)
@@ -192,6 +194,7 @@ function M.run(home, cache)
         log.warn("removed %d sandboxes that an earlier engine had left behind", left)
     end
     E.builds:clean_up()
+    E.uploads:clean_up()
     E.domain = "e2b.localhost"
     local server = listen(E, routes.new(E))
     E.domain = "e2b.localhost:" .. E.port

@@ -4,6 +4,7 @@ local engine = require "e2b_engine"
 local http = require "engine.http"
 local json = require "e2b_json"
 local state = require "engine.state"
+local uploads = require "engine.uploads"
 
 local M = {}
 
@@ -210,14 +211,17 @@ local function wanted_tags(doc, tag)
     return tags
 end
 
--- Older builds of the same tags that were never started end here.
+-- Builds of the same tags that were never started end here, once their upload
+-- links have expired: until then their client may be sending files, and the same
+-- build asked for twice at once must not fail.
 function Templates:supersede(id, tags)
     local wanted = {}
     for _, tag in ipairs(tags) do
         wanted[tag] = true
     end
     for _, row in ipairs(self.E.state:rows(
-        "SELECT id, spec FROM builds WHERE template_id = ?1 AND status = 'waiting'", id)) do
+        "SELECT id, spec FROM builds WHERE template_id = ?1 AND status = 'waiting' AND created_at < ?2",
+        id, state.now() - uploads.LINK_SECONDS * 1000000)) do
         for _, tag in ipairs(json.decode(row.spec).tags) do
             if wanted[tag] then
                 self.E.state:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3 WHERE id = ?1",
@@ -363,7 +367,9 @@ function Templates:delete(ref)
                 :format(name))
         end
     end
-    self.E.builds:cancel(id)
+    self.E.builds:cancel("its template was deleted", function(build)
+        return build.template_id == id
+    end)
     self.E.state:exec("DELETE FROM templates WHERE id = ?1", id)
 end
 

@@ -339,6 +339,10 @@ function Process:stderr(bytes)
     self:emit({ data = { stderr = wire.base64(bytes) } })
 end
 
+function Process:terminal(bytes)
+    self:emit({ data = { pty = wire.base64(bytes) } })
+end
+
 function Process:exit(code)
     self.over = true
     local status = code == 0 and "exit status 0" or "exit status " .. code
@@ -399,7 +403,7 @@ end
 
 local function start(self, s, req, m)
     local config = m.process
-    local program = self.programs[config.args[3]]
+    local program = self.programs[m.pty and "terminal" or config.args[3]]
     if config.cwd == "/nope" then
         req:begin(200, { ["Content-Type"] = "application/connect+json" })
         return end_stream(req, "invalid_argument", "cwd '/nope' does not exist")
@@ -420,7 +424,7 @@ local function start(self, s, req, m)
         if program then
             program(process)
         else
-            process:stderr("bash: line 1: " .. config.args[3] .. ": command not found\n")
+            process:stderr("bash: line 1: " .. tostring(config.args[3]) .. ": command not found\n")
             process:exit(127)
         end
     end)
@@ -464,7 +468,21 @@ function process_calls.SendInput(s, m)
     elseif not p.stdin or p.input_closed then
         return nil, "internal", "error writing to stdin: stdin not enabled or closed"
     end
-    p.input[#p.input + 1] = wire.unbase64(m.input.stdin)
+    local terminal = p.message.pty ~= nil
+    if terminal ~= (m.input.pty ~= nil) then
+        return nil, "internal", "error writing input: the process has a tty: " .. tostring(terminal)
+    end
+    p.input[#p.input + 1] = wire.unbase64(m.input.stdin or m.input.pty)
+    p.changed:broadcast()
+    return {}
+end
+
+function process_calls.Update(s, m)
+    local p, code, message = selected(s, m)
+    if not p then
+        return nil, code, message
+    end
+    p.size = m.pty.size
     p.changed:broadcast()
     return {}
 end

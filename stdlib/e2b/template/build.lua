@@ -19,6 +19,7 @@ local CHUNK <const> = 256 << 10
 local POLL_REMOTE <const> = 0.2
 local POLL_LOCAL <const> = 0.005 -- the first; an unchanged build is felt as instant
 local TAIL_LINES <const> = 10
+local PAGE <const> = 100 -- entries of a full answer: there may be more
 
 local BUILD_OPTIONS = options.spec(options.API, {
     name = "text",
@@ -140,7 +141,8 @@ local function send(x, file)
     while true do
         local chunk = file:read(CHUNK)
         if not chunk then
-            return x:finish()
+            x:finish()
+            return true
         end
         local ok, err = x:write(chunk)
         if not ok then
@@ -320,12 +322,25 @@ local function raise_failure(b, status, tails)
     })
 end
 
+-- An engine at home that has died is replaced by one that knows what became of
+-- its builds.
+local function status_of(b, offset)
+    local ok, status = pcall(fetch_status, b.op, b.config, b.info, offset)
+    if ok then
+        return status
+    elseif b.config.backend == "local" and Error.is(status, "network") then
+        b.config = config_of.resolve(b.options)
+        return fetch_status(b.op, b.config, b.info, offset)
+    end
+    error(status, 0)
+end
+
 -- Follows the build to its end, and its log to the last line.
 local function follow(b)
     local pause = b.config.backend == "local" and POLL_LOCAL or POLL_REMOTE
     local offset, tails = 0, {}
     while true do
-        local status = fetch_status(b.op, b.config, b.info, offset)
+        local status = status_of(b, offset)
         offset = offset + #status.log_entries
         for _, entry in ipairs(status.log_entries) do
             remember(tails, entry)
@@ -340,7 +355,7 @@ local function follow(b)
             end
             raise_failure(b, status, tails)
         end
-        if not ended then
+        if not ended and #status.log_entries < PAGE then
             task.sleep(pause)
             pause = math.min(POLL_REMOTE, pause * 1.5)
         end

@@ -159,10 +159,11 @@ local function canonical(name)
     return ALIASES[name] or name
 end
 
--- Takes the next element of that name; a loop comes round to the first again.
-local function take(chain, name)
-    for i = 1, #chain do
-        local at = (chain.next + i - 2) % #chain + 1
+-- Takes the next element of that name, or nil; round: begins again at the end,
+-- as a loop does.
+local function take(chain, name, round)
+    for i = chain.next, #chain + (round and chain.next - 1 or 0) do
+        local at = (i - 1) % #chain + 1
         if canonical(chain[at][1]) == canonical(name) then
             chain.next = at + 1
             return chain[at][2]
@@ -179,21 +180,17 @@ local function chain_of(chains, text, line)
     return chains[line]
 end
 
+-- A call behind `return`: the rest of the chain before it, or a later line with
+-- such a return that was not taken yet.
 local function behind_return(chains, text, from, name)
-    local chain = chain_of(chains, text, from)
-    for at = chain.next, #chain do
-        if canonical(chain[at][1]) == canonical(name) then
-            chain.next = at + 1
-            return chain[at][2]
+    local found = take(chain_of(chains, text, from), name)
+    local lines = return_lines(text, from)
+    for _, round in ipairs({ false, true }) do
+        for _, line in ipairs(lines) do
+            found = found or take(chain_of(chains, text, line), name, round)
         end
     end
-    for _, line in ipairs(return_lines(text, from)) do
-        local found = take(chain_of(chains, text, line), name)
-        if found then
-            return found
-        end
-    end
-    return nil
+    return found
 end
 
 ---"file:line" of a call, as well as it can be known.
@@ -215,7 +212,7 @@ function M.resolve(calls, index)
             end
             local text, line = sources[file], nil
             if text and call.line then
-                line = take(chain_of(chains[file], text, call.line), call.name)
+                line = take(chain_of(chains[file], text, call.line), call.name, true)
             elseif text then
                 line = behind_return(chains[file], text, origin.line, call.name)
             end
