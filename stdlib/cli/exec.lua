@@ -12,8 +12,9 @@ local terminal = require "e2b_terminal"
 local M = {
     summary = "runs a command in a sandbox",
     text = "What is piped in becomes its standard input. The exit code is the command's own;\n" ..
-        "255 when a signal ended it. One word is a line for the sandbox's shell, several are taken\n" ..
-        "as they are. Options of exec stand before the id. The sandbox lives at least 300 s more.",
+        "255 when a signal ended it. One word is a line for the sandbox's shell, several are\n" ..
+        "taken as they are. Options of exec stand before the id. The sandbox lives at least\n" ..
+        "300 s more.",
     example = "e2blua exec i0abc1 -- ls -l /tmp",
 }
 
