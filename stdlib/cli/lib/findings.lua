@@ -100,8 +100,8 @@ function M.idmap(f)
     elseif f.uid ~= 0 then
         return nil
     end
-    return worse("missing", ("the file system of %s cannot be mounted idmapped (%s)"):format(f.cache,
-        tostring(f.idmap)), NO_SANDBOX,
+    return worse("missing", ("the file system of %s cannot be mounted idmapped (%s)"):format(
+        f.cache, tostring(f.idmap)), NO_SANDBOX,
         "put E2BLUA_HOME and E2BLUA_CACHE on ext4, xfs, btrfs or tmpfs")
 end
 
@@ -217,12 +217,15 @@ function M.authorities(f)
     if f.cas == 0 then
         return ok("no certificate authorities beyond the distribution's")
     end
-    return worse("note", ("%d certificate authorities beyond the distribution's; sandboxes trust " ..
-        "them, too"):format(f.cas))
+    return worse("note", ("%d certificate authorities beyond the distribution's; sandboxes " ..
+        "trust them, too"):format(f.cas))
 end
 
-M.ORDER = { "backend", "root", "capabilities", "user_namespaces", "overlay", "idmap", "nf_tables",
-    "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image", "engine", "authorities" }
+---The findings in the order of M.all.
+M.ORDER = {
+    "backend", "root", "capabilities", "user_namespaces", "overlay", "idmap", "nf_tables",
+    "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image", "engine", "authorities",
+}
 
 ---All findings about these facts. With a remote backend what this machine lacks
 ---is worth a note only.
