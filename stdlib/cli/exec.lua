@@ -4,7 +4,6 @@ local box = require "cli.lib.box"
 local commands = require "e2b.commands"
 local fs = require "e2b_fs"
 local out = require "cli.lib.out"
-local process = require "e2b_process"
 local shell = require "e2b.template.shell"
 local task = require "e2b_task"
 local terminal = require "e2b_terminal"
@@ -49,7 +48,7 @@ end
 -- A terminal or /dev/null is no input for a command elsewhere.
 local function piped()
     local stat = fs.stat("/proc/self/fd/0")
-    return stat ~= nil and stat.type ~= "other" and not process.isatty(0)
+    return stat ~= nil and (stat.type == "file" or stat.type == "fifo" or stat.type == "socket")
 end
 
 local function feed(handle)
