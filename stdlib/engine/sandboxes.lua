@@ -23,7 +23,8 @@ local PIDS <const> = 8192
 local DISK_MB <const> = 0
 M.NO_NETWORK = "no outgoing network yet"
 
-local HOSTS <const> = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
+local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
+    "::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
 -- Nothing answers there: a look-up fails at once instead of after seconds.
 local RESOLV <const> = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 
@@ -47,9 +48,11 @@ end
 ---@return table box {id, handle, target, dir}
 function Boxes:launch(spec)
     local E = self.E
-    E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at, end_at," ..
+    E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at," ..
+        " end_at," ..
         " boot_id, doc) VALUES(?1, ?2, 'starting', ?3, ?4, ?5, ?6, ?7, ?8)", spec.id, spec.kind,
-        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id, json.encode(spec.doc))
+        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id,
+        json.encode(spec.doc))
     local box = {
         id = spec.id,
         dir = spec.dir,
@@ -62,6 +65,10 @@ function Boxes:launch(spec)
         error(err, 0)
     end
     return box
+end
+
+function Boxes:group_of(id)
+    return "e2blua/" .. self.E.home_hash .. "/" .. id
 end
 
 function Boxes:launch_process(box, spec)
@@ -80,7 +87,7 @@ function Boxes:launch_process(box, spec)
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
         tmp_tmpfs = spec.tmp_tmpfs,
-        cgroup = "e2blua/" .. E.home_hash .. "/" .. spec.id,
+        cgroup = self:group_of(spec.id),
     })
     local info = box.handle:info()
     if info.missing ~= "" then
@@ -106,12 +113,12 @@ function Boxes:discard(box, keep_dir)
     end
     os.remove(box.target.socket)
     if not keep_dir then
-        self:remove_dir(box.dir)
+        Boxes.remove_dir(box.dir)
     end
     E.state:exec("DELETE FROM sandboxes WHERE id = ?1", box.id)
 end
 
-function Boxes:remove_dir(dir)
+function Boxes.remove_dir(dir)
     local parent, name = dir:match("^(.*)/([^/]+)$")
     local ok, err = engine.remove_tree(parent, name)
     if not ok then
@@ -371,14 +378,20 @@ function Boxes:clean_up()
     local E = self.E
     local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
     for _, row in ipairs(rows) do
-        if row.boot_id == E.boot_id and row.pid then
-            local ok, err = engine.kill { pid = row.pid, start_time = row.start_time, cgroup = row.cgroup }
+        if row.boot_id == E.boot_id then
+            -- Without a pid the engine died while it launched: the group has what there is.
+            local ok, err = engine.kill {
+                pid = row.pid,
+                start_time = row.start_time,
+                cgroup = row.cgroup or self:group_of(row.id),
+            }
             if not ok then
                 log.error("sandbox %s of an earlier engine does not end: %s", row.id, err.message)
             end
         end
         os.remove(E.paths.run .. "/" .. row.id .. ".sock")
-        self:remove_dir((row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/") .. row.id)
+        local parent = row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/"
+        Boxes.remove_dir(parent .. row.id)
         E.state:exec("DELETE FROM sandboxes WHERE id = ?1", row.id)
     end
     return #rows
@@ -405,7 +418,8 @@ function Boxes:save_end(record)
     self.E.state:exec("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
         record.end_at, record.started_at)
     self.changed:broadcast()
-    local ok, err = pcall(envd.deadline, record.target, math.max(0, record.end_at - state.now()) / 1e6)
+    local ok, err = pcall(envd.deadline, record.target,
+        math.max(0, record.end_at - state.now()) / 1e6)
     if not ok then
         log.warn("sandbox %s: its envd was not told its end: %s", record.id, tostring(err))
     end

@@ -1,6 +1,5 @@
 -- What builds keep and share: layers, files, builds side by side. Uses the
 -- engine of $E2BLUA_HOME.
-local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local Error = require "e2b.error"
 local fs = require "e2b_fs"
@@ -45,6 +44,18 @@ t.test("a changed step keeps the layers before it", function()
     local _, log = world.build(steps(nonce, "echo B > ~/b", "echo c > ~/c"), name)
     t.eq(world.cached(log), { "CACHED", "new", "new" })
     t.eq(world.output(name, "cat first b c"), nonce .. "\nB\nc\n")
+end)
+
+t.test("an inherited start command is tried on what a child adds, and once", function()
+    local nonce, parent, child = wire.random(6), world.unique("parent"), world.unique("child")
+    world.build(steps(nonce):set_start_cmd("sleep 99", Template.wait_for_process("sleep")), parent)
+    for _, tried in ipairs { 1, 0 } do
+        local _, log = world.build(Template():from_template(parent):run_cmd("true"), child)
+        t.eq(world.count(log, "Running start command: sleep 99"), tried)
+    end
+    local e = world.failure(Template():from_template(parent)
+        :run_cmd("mv /bin/sleep /bin/awake", { user = "root" }), world.unique("child"))
+    t.match(e.message, "start command failed: .*exit status 127")
 end)
 
 t.test("user, folder and variables are part of what made a layer", function()
@@ -127,8 +138,8 @@ t.test("the same build twice at once: both are ready, each step is run once", fu
     local nonce, name = wire.random(6), world.unique("twice")
     local logs = {}
     local function one()
-        local info, log = world.build(steps(nonce, "sleep 0.3; cat /proc/sys/kernel/random/uuid > ~/uuid",
-            "true"), name)
+        local info, log = world.build(steps(nonce,
+            "sleep 0.3; cat /proc/sys/kernel/random/uuid > ~/uuid", "true"), name)
         logs[#logs + 1] = log
         return info.build_id
     end
@@ -211,17 +222,18 @@ end)
 
 t.test("a build in the background can be followed", function()
     local info = Template.build_in_background(steps(wire.random(6), "sleep 0.2; echo done"),
-        world.unique("background"))
-    local status, entries = nil, 0
-    t.eq(Template.get_build_status(info).status, "building")
+        world.unique("background"), { headers = world.ALONE })
+    local seen, entries = {}, 0
     repeat
         task.sleep(0.05)
-        status = Template.get_build_status(info, { logs_offset = entries })
+        local status = Template.get_build_status(info,
+            { logs_offset = entries, headers = world.ALONE })
         entries = entries + #status.log_entries
+        seen[#seen + 1] = status.status
     until status.status ~= "building"
-    t.eq(status.status, "ready")
+    t.eq({ seen[1], seen[#seen] }, { "building", "ready" })
     t.ok(entries > 4, "no log")
-    Sandbox.kill(Sandbox.create(info.template_id, { timeout = 30 }).sandbox_id)
+    t.eq(world.output(info.template_id, "echo fine"), "fine\n")
 end)
 
 t.test("a step with a long output is followed to its last line, and does not stall", function()

@@ -49,8 +49,9 @@ t.test("COPY of a folder merges its contents, of a pattern what matches", functi
         ["one.md"] = "1", ["two.md"] = "2", ["three.txt"] = "3", ["b{r}/c.txt"] = "braces" }
     assert(os.execute(("ln -s a.txt %s/app/link && ln -s /nowhere %s/broken"):format(dir, dir)))
     local name = build(world.template { file_context_path = dir }
-        :run_cmd("mkdir -p /srv/into/sub && echo old > /srv/into/a.txt && echo kept > /srv/into/kept"
-            .. " && chmod 750 /srv/into && ln -s into /srv/away", { user = "root" })
+        :run_cmd("mkdir -p /srv/into/sub && echo old > /srv/into/a.txt"
+            .. " && echo kept > /srv/into/kept && chmod 750 /srv/into && ln -s into /srv/away",
+            { user = "root" })
         :copy("app", "/srv/into")
         :copy("app/*", "/srv/star")
         :copy("app", "/srv/away/linked")
@@ -123,7 +124,8 @@ t.test("the other methods do what their names say", function()
         :rename("a", "one/a")
         :remove("b")
         :make_symlink("one/a", "link"), "other")
-    t.eq(world.output(name, "stat -c '%a %n' one 'two words'; cat link; ls b 2>/dev/null || echo gone"),
+    t.eq(world.output(name, "stat -c '%a %n' one 'two words'; cat link;"
+        .. " ls b 2>/dev/null || echo gone"),
         "700 one\n700 two words\nAgone\n")
 end)
 
@@ -160,7 +162,8 @@ t.test("names and tags", function()
     t.eq(world.output(name .. ":v1", "cat v") .. world.output(name .. ":v2", "cat v")
         .. world.output(name .. ":stable", "cat v"), "1\n2\n2\n")
     Template.assign_tags(name .. ":v1", { "default", "prod" })
-    t.eq(world.output(name, "cat v") .. world.output(first.template_id .. ":prod", "cat v"), "1\n1\n")
+    t.eq(world.output(name, "cat v") .. world.output(first.template_id .. ":prod", "cat v"),
+        "1\n1\n")
     Template.remove_tags(name, "stable")
     t.eq(Template.exists(name .. ":stable"), false)
     local tags = {}
@@ -196,8 +199,8 @@ end)
 t.test("a template has a JSON form without an engine", function()
     local dir = world.folder { ["a.txt"] = "A\n" }
     local doc = json.decode(Template.to_json(Template { file_context_path = dir }
-        :from_base_image():copy("a.txt", "/srv/"):set_envs { B = "2", A = "1" }:run_cmd({ "a", "b" })
-        :set_workdir("/srv"):set_user("user"):run_cmd("c", { user = "root" })
+        :from_base_image():copy("a.txt", "/srv/"):set_envs { B = "2", A = "1" }
+        :run_cmd({ "a", "b" }):set_workdir("/srv"):set_user("user"):run_cmd("c", { user = "root" })
         :set_start_cmd("serve", Template.wait_for_port(3000))))
     t.eq(doc.fromImage, "e2bdev/base")
     t.match(doc.steps[1].filesHash, "^%x+$")
@@ -245,7 +248,8 @@ t.test("wait_for_timeout is a wait at build only", function()
     local began = task.now()
     local sandbox <close> = world.sandbox(name)
     t.ok(task.now() - began < 1, "create has waited")
-    t.eq(sandbox.commands:run("until [ -f /tmp/up ]; do sleep 0.01; done; cat /tmp/up").stdout, "up\n")
+    t.eq(sandbox.commands:run("until [ -f /tmp/up ]; do sleep 0.01; done; cat /tmp/up").stdout,
+        "up\n")
 end)
 
 t.test("the start command's output is in the log of the build", function()

@@ -173,7 +173,8 @@ end
 -- ---- files ---------------------------------------------------------------------------------
 
 local function full(path)
-    return path:sub(1, 1) == "/" and path or "/home/user/" .. path
+    path = path:sub(1, 1) == "/" and path or "/home/user/" .. path
+    return (path:gsub("/%.%f[/\0]", ""))
 end
 
 local function info(self, path)

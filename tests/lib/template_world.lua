@@ -4,9 +4,7 @@ local Error = require "e2b.error"
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local child = require "child"
-local client = require "engine.client"
 local fs = require "e2b_fs"
-local process = require "e2b_process"
 local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
@@ -135,15 +133,15 @@ end
 ---@return {home: table, options: table, start: fun()} engine
 function M.engine(env)
     local engine = { home = rig.home() }
-    local p = engine.home.paths
     function engine.start()
-        child.start({ process.exe(), "engine", "serve", p.home, p.cache }, { env = env })
-        rig.await("the engine does not start", 20, function()
-            return client.status(p)
-        end)
+        local all = { E2BLUA_HOME = engine.home.path }
+        for name, value in pairs(env or {}) do
+            all[name] = value
+        end
+        local code, out = child.lua("require('engine.client').ensure()", { env = all }):wait(20)
+        t.eq(code, 0, out)
         engine.options = rig.options(engine.home)
     end
-    Error.check(fs.mkdirs(p.home, 448))
     engine.start()
     return engine
 end
