@@ -45,6 +45,7 @@ t.test("every example is run, and named in the README", function()
     for _, file in ipairs(fs.list("examples")) do
         local name = file:match("^(.*)%.lua$")
         t.ok(not name or EXAMPLES[name] or ELSEWHERE[name], "nobody runs " .. file)
-        t.ok(not name or readme:find("| " .. name .. " |", 1, true), file .. " is not in the README")
+        t.ok(not name or readme:find("| " .. name .. " |", 1, true),
+            file .. " is not in the README")
     end
 end)

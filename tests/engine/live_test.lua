@@ -64,7 +64,7 @@ t.test("a key means live: the page is made, a tape of it is written and replays"
     t.eq(code, 0, out)
     t.match(out, "I make the page%.")
     t.match(out, "success\tDone%.")
-    t.match(out, "fetched the page %(200, 12 bytes%); the sandbox is gone")
+    t.match(out, "fetched / %(200, 12 bytes%); the sandbox is gone")
     t.ok(not out:find("offline:", 1, true) and not out:find("sk-test", 1, true))
     t.eq(server.requests[1].model, "glm-9")
     t.eq(server.headers[1]["x-api-key"], "sk-test-secret-1")
@@ -76,7 +76,7 @@ t.test("a key means live: the page is made, a tape of it is written and replays"
     code, out = run(dir, {})
     t.eq(code, 0, out)
     t.match(out, "offline: replaying a scripted conversation, no model is called")
-    t.match(out, "fetched the page %(200, 12 bytes%)")
+    t.match(out, "fetched / %(200, 12 bytes%)")
     t.eq(#server.requests, 2)
 end)
 
@@ -91,6 +91,20 @@ t.test("a key in .env means live as well, E2BLUA_MODEL=offline never", function(
     code, out = run(dir, {})
     t.eq(code, 0, out)
     t.eq(server.headers[1].authorization, "Bearer token-of-env")
+end)
+
+t.test("the bundled apps run from their tapes", { timeout = 120 }, function()
+    for name, fetched in pairs { calculator = "/ %(200, %d+ bytes%)",
+        memo = "/ %(200, %d+ bytes%), /api/memos %(200, %d+ bytes%)" } do
+        local code, out = child.start({ process.exe(), "apps/" .. name .. ".lua", "--once" },
+            { dir = fs.cwd(), env = { E2BLUA_MODEL = "offline" } }):wait(55)
+        t.eq(code, 0, out)
+        t.match(out, "\nfetched " .. fetched .. "; the sandbox is gone\n$")
+    end
+    local code, out = child.start({ process.exe(), "apps/memo.lua", "--twice" },
+        { dir = fs.cwd() }):wait(20)
+    t.eq(code, 2, out)
+    t.match(out, "^memo: unknown option '%-%-twice'")
 end)
 
 t.test("make run takes a live model only with LIVE=1, make test never", function()
