@@ -32,9 +32,10 @@ function M.sandbox(opts)
 end
 
 --- A home of its own; its engine is ended after the test, and nothing may be left of it.
+---@param name? string default "home", where run.sh finds it
 ---@return table home {path, paths, env: for child.start}
-function M.home()
-    local path = t.tmpdir() .. "/home"
+function M.home(name)
+    local path = t.tmpdir() .. "/" .. (name or "home")
     local home = { path = path, paths = paths.of(path), env = { E2BLUA_HOME = path } }
     t.cleanup(function()
         if not fs.stat(path) then
