@@ -4,14 +4,12 @@ local Sandbox = require "e2b.sandbox"
 local config = require "e2b.config"
 local dotenv = require "e2b.dotenv"
 local find = require "agent.find"
-local fs = require "e2b_fs"
+local id_file = require "e2b.template.id_file"
 local network = require "e2b.network"
 local task = require "e2b_task"
 local text = require "agent.text"
 
 local M = {}
-
-local MAX_IDS = 64 * 1024
 
 -- Finds the backend; at home this starts the engine and makes the base image.
 local function backend(run)
@@ -31,20 +29,9 @@ end
 
 -- ---- .template_id ------------------------------------------------------------
 
--- Lines "<backend url or local> <id>"; a bare id is of the current backend.
 local function recorded(found)
     local project = dotenv.project()
-    local source = project and fs.read_file(project .. "/.template_id", MAX_IDS)
-    local current = found.backend == "local" and "local" or found.api_url
-    local bare
-    for line in (source or ""):gmatch("[^\r\n]+") do
-        local where, id = line:match("^%s*(%S+)%s+(%S+)%s*$")
-        if where == current then
-            return id
-        end
-        bare = bare or line:match("^%s*(%S+)%s*$")
-    end
-    return bare
+    return project and id_file.read(project .. "/" .. id_file.NAME, found)
 end
 
 -- ---- template files ----------------------------------------------------------
@@ -55,13 +42,17 @@ local function build(run, name, source, where)
     if not chunk then
         Error.raise("invalid_argument", wrong)
     end
-    local template = chunk()
+    local template, given = chunk()
+    local opts = {} -- those of its build that the file returns beside it
+    for option, value in pairs(type(given) == "table" and given or {}) do
+        opts[option] = value
+    end
     local step <close> = run.progress:step("template " .. name)
-    local lines = 0
-    local info = Template.build(template, name, { on_build_logs = function(entry)
-        lines = lines + 1
+    opts.name, opts.alias = name, nil
+    opts.on_build_logs = function(entry)
         step:note(text.brief(tostring(entry.message), 40))
-    end })
+    end
+    local info = Template.build(template, opts)
     step:done("")
     return info.template_id or name
 end
@@ -106,7 +97,7 @@ function M.sandbox(run, o)
     local step <close> = run.progress:step("sandbox")
     local ok, sandbox = pcall(create, o, template)
     if not ok then
-        if from_file and Error.is(sandbox, "not_found") then
+        if from_file and Error.is(sandbox) and sandbox.status == 404 then
             sandbox.remedy = "the id in .template_id is gone; build it anew with: e2blua "
                 .. "build_template.lua FILE"
         end
