@@ -4,7 +4,6 @@ local box = require "cli.lib.box"
 local commands = require "e2b.commands"
 local fs = require "e2b_fs"
 local out = require "cli.lib.out"
-local process = require "e2b_process"
 local shell = require "e2b.template.shell"
 local task = require "e2b_task"
 local terminal = require "e2b_terminal"
@@ -12,8 +11,9 @@ local terminal = require "e2b_terminal"
 local M = {
     summary = "runs a command in a sandbox",
     text = "What is piped in becomes its standard input. The exit code is the command's own;\n" ..
-        "255 when a signal ended it. One word is a line for the sandbox's shell, several are taken\n" ..
-        "as they are. Options of exec stand before the id. The sandbox lives at least 300 s more.",
+        "255 when a signal ended it. One word is a line for the sandbox's shell, several are\n" ..
+        "taken as they are. Options of exec stand before the id. The sandbox lives at least\n" ..
+        "300 s more.",
     example = "e2blua exec i0abc1 -- ls -l /tmp",
 }
 
@@ -48,7 +48,7 @@ end
 -- A terminal or /dev/null is no input for a command elsewhere.
 local function piped()
     local stat = fs.stat("/proc/self/fd/0")
-    return stat ~= nil and stat.type ~= "other" and not process.isatty(0)
+    return stat ~= nil and (stat.type == "file" or stat.type == "fifo" or stat.type == "socket")
 end
 
 local function feed(handle)

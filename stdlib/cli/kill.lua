@@ -17,7 +17,7 @@ end
 
 function M.run(args)
     local ids = args.id
-    if args.all == (#ids > 0) then
+    if (args.all == true) == (#ids > 0) then
         main.usage("kill", args.all and "ids and --all exclude each other" or
             "no sandbox is named; give ids or --all")
     end

@@ -188,23 +188,37 @@ local function asks_for_remote(opts)
     return nil
 end
 
+---Which backend a call with these options uses, and what decides that. Starts
+---nothing.
+---@param opts? table as of resolve
+---@return "local"|"remote" backend
+---@return string why
+---@return string|nil by what forces this machine, when it does
+function M.which(opts)
+    opts = opts or {}
+    local backend, by = forced(opts)
+    local why, explicit = asks_for_remote(opts)
+    if backend == "remote" then
+        return "remote", by .. "=remote"
+    elseif not why or backend == "local" and not explicit then
+        return "local", backend and by .. "=local" or "no server is configured"
+    end
+    return "remote", why, backend == "local" and by or nil
+end
+
 ---What a call with these options talks to. Starts the embedded engine when it
 ---is that one.
 ---@param opts? table options of a call, checked against options.API
 ---@return e2b.Config
 function M.resolve(opts)
     opts = opts or {}
-    local backend, by = forced(opts)
-    local why, explicit = asks_for_remote(opts)
-    if backend == "remote" then
-        return common(remote(opts, by .. "=remote"), opts)
-    end
-    if not why or backend == "local" and not explicit then
-        return common(embedded(backend and by .. "=local" or "no server is configured"), opts)
+    local backend, why, by = M.which(opts)
+    if backend == "local" then
+        return common(embedded(why), opts)
     end
     local config = remote(opts, why)
     -- What is forced to be local must not spend money, whatever a script says.
-    if backend == "local" and not M.is_loopback(config.api_url) then
+    if by and not M.is_loopback(config.api_url) then
         Error.raise("invalid_argument",
             ("%s asks for %s, but %s=local allows this machine only"):format(why,
                 config.api_url, by),

@@ -134,7 +134,8 @@ function Builds:in_sandbox(build, layers, context, fn)
     if not ok then
         local usage = box.handle:usage()
         if usage and usage.oom_killed and Error.is(err) then
-            err.message = err.message .. (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
+            err.message = err.message ..
+                (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
         end
     end
     task.shield(E.boxes.discard, E.boxes, box, ok)
@@ -188,7 +189,7 @@ function Builds:make_layer(build, step, key, context)
         context = context,
         created_at = state.time(state.now()),
     })
-    E.boxes:remove_dir(dir)
+    E.boxes.remove_dir(dir)
     Error.check(ok, err)
     E.state:set("layer:" .. key, id)
     return id
@@ -216,7 +217,8 @@ function Builds:base_of(build)
         return base
     end
     if not BASE_IMAGES[spec.fromImage or ""] then
-        Error.raise("build", ("the image %q cannot be had: the embedded engine has no registry of images yet; " ..
+        Error.raise("build", ("the image %q cannot be had: the embedded engine has no registry" ..
+            " of images yet; " ..
             "begin with from_base_image() or from_template()"):format(tostring(spec.fromImage)))
     end
     return self.E.templates:resolve("base")
@@ -278,7 +280,8 @@ end
 -- The start command must work once before a template is called ready.
 function Builds:finalize(build, base)
     build.at = "finalize"
-    add_entry(build, "info", "finalize", ("[finalize] Finalizing template build [%s]"):format(build.top:sub(1, 12)))
+    add_entry(build, "info", "finalize",
+        ("[finalize] Finalizing template build [%s]"):format(build.top:sub(1, 12)))
     local record = start_record(build, base)
     build.start = record
     if not record then
@@ -291,7 +294,8 @@ function Builds:finalize(build, base)
     if record.cmd then
         add_entry(build, "info", "finalize", "Running start command: " .. record.cmd)
     end
-    add_entry(build, "info", "finalize", "Waiting for template to be ready: " .. (record.ready or "sleep 20"))
+    add_entry(build, "info", "finalize",
+        "Waiting for template to be ready: " .. (record.ready or "sleep 20"))
     local logs = {
         start = { line_log(build, "info", "finalize", "[start] ") },
         ready = { line_log(build, "debug", "finalize", "[ready] ") },
@@ -302,7 +306,7 @@ function Builds:finalize(build, base)
         end, self.E.ready_seconds)
     end)
     logs.start[2]()
-    self.E.boxes:remove_dir(dir)
+    self.E.boxes.remove_dir(dir)
     self.E.state:set(proof, "1")
     add_entry(build, "info", "finalize", "Template is ready")
 end
@@ -313,7 +317,8 @@ function Builds:execute(build)
     build.at = "base"
     local base = self:base_of(build)
     local from = build.request.fromTemplate or build.request.fromImage
-    add_entry(build, "info", "base", ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
+    add_entry(build, "info", "base",
+        ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
     build.top, build.layers = base.layer, base.layers
     build.context = copy_context(base.context)
     for number, raw in ipairs(list) do
@@ -330,7 +335,8 @@ local function reason_of(build, err)
         message = err.message
     else
         log.error("build %s, step %s: %s", build.id, tostring(build.at), tostring(err))
-        message = Error.is(err) and err.message or "An internal error occurred; the engine's log has it."
+        message = Error.is(err) and err.message
+            or "An internal error occurred; the engine's log has it."
     end
     if Error.is(err, "build") and build.at ~= "base" then
         message = message .. " (" .. sandboxes.NO_NETWORK .. ")"
@@ -341,9 +347,11 @@ end
 function Builds:finish(build, ok, err)
     local db, now = build.db, state.now()
     if ok then
-        add_entry(build, "info", nil, ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
+        add_entry(build, "info", nil,
+            ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
         db:transaction(function()
-            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4, updated_at = ?5," ..
+            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
+                " updated_at = ?5," ..
                 " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
                 build.start and json.encode(build.start), now)
             self.E.templates:assign(build.template_id, build.id, build.tags)
@@ -352,14 +360,15 @@ function Builds:finish(build, ok, err)
     end
     local reason = reason_of(build, err)
     add_entry(build, "error", reason.step, "Build failed: " .. reason.message)
-    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3 WHERE id = ?1",
-        build.id, json.encode(reason), now)
+    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3" ..
+        " WHERE id = ?1", build.id, json.encode(reason), now)
 end
 
 -- ---- the calls --------------------------------------------------------------
 
 function Builds:row(template_id, build_id)
-    return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2", build_id, template_id)
+    return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2", build_id,
+        template_id)
 end
 
 ---Ends running builds.
@@ -420,7 +429,8 @@ function Builds:start(template_id, build_id, request)
         forced = request.force == true,
         text = json.encode { request, row.cpu_count, row.memory_mb },
     }
-    self.E.state:exec("UPDATE builds SET status = 'building', updated_at = ?2 WHERE id = ?1", build_id, build.began)
+    self.E.state:exec("UPDATE builds SET status = 'building', updated_at = ?2 WHERE id = ?1",
+        build_id, build.began)
     self:cancel("a newer build of the same template was started", function(old)
         return supersedes(build, old)
     end)
@@ -454,12 +464,14 @@ function Builds:status(template_id, build_id, offset, limit, level)
     self.unseen[build_id] = nil
     local min = LEVELS[level or "debug"]
     if not min then
-        http.fail(400, ("validation error: level must be debug, info, warn or error, not %q"):format(level))
+        http.fail(400, ("validation error: level must be debug, info, warn or error, not %q")
+            :format(level))
     end
     local entries = json.array {}
     for i, line in ipairs(self.E.state:rows("SELECT at, level, step, message FROM build_logs" ..
-        " WHERE build_id = ?1 AND CASE level WHEN 'debug' THEN 1 WHEN 'info' THEN 2 WHEN 'warn' THEN 3" ..
-        " ELSE 4 END >= ?2 ORDER BY seq LIMIT ?3 OFFSET ?4", build_id, min, math.min(limit, PAGE), offset)) do
+        " WHERE build_id = ?1 AND CASE level WHEN 'debug' THEN 1 WHEN 'info' THEN 2" ..
+        " WHEN 'warn' THEN 3 ELSE 4 END >= ?2 ORDER BY seq LIMIT ?3 OFFSET ?4", build_id, min,
+        math.min(limit, PAGE), offset)) do
         entries[i] = entry_of(line)
     end
     local reason = row.reason and json.decode(row.reason)
@@ -483,8 +495,10 @@ end
 
 ---What an engine that died was building ends in an error.
 function Builds:clean_up()
-    self.E.state:exec("UPDATE builds SET status = 'error', reason = ?1, finished_at = ?2 WHERE status = 'building'",
-        json.encode { message = "the engine ended while it was building; build again: finished steps are kept" },
+    self.E.state:exec("UPDATE builds SET status = 'error', reason = ?1, finished_at = ?2" ..
+        " WHERE status = 'building'",
+        json.encode { message = "the engine ended while it was building; build again: finished" ..
+            " steps are kept" },
         state.now())
 end
 

@@ -71,7 +71,8 @@ local function begin(target, record, on_line)
     end)
     local function running()
         if outcome and outcome.exit_code ~= 0 then
-            Error.raise("build", ("start command failed: error running start command: %s; its output ends:\n%s")
+            Error.raise("build",
+                ("start command failed: error running start command: %s; its output ends:\n%s")
                 :format(outcome.error or "unknown", tail()))
         end
     end
@@ -88,8 +89,9 @@ function M.at_create(target, record)
     end
     local deadline = task.now() + CREATE_SECONDS
     if not await_ready(target, record, running, deadline, function() end) then
-        Error.raise("timeout", ("the start command was not ready within %d s (ready command: %s); " ..
-            "its output ends:\n%s"):format(CREATE_SECONDS, record.ready, tail()), { deadline = "request" })
+        Error.raise("timeout", ("the start command was not ready within %d s (ready command:" ..
+            " %s); its output ends:\n%s"):format(CREATE_SECONDS, record.ready, tail()),
+            { deadline = "request" })
     end
 end
 

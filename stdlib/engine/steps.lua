@@ -44,7 +44,8 @@ end
 
 local function must(step, result, what)
     if result.exit_code ~= 0 then
-        Error.raise("build", ("%s: %s"):format(what, result.error or "exit status " .. result.exit_code),
+        Error.raise("build", ("%s: %s")
+            :format(what, result.error or "exit status " .. result.exit_code),
             { result = { exit_code = result.exit_code }, op = step.type })
     end
 end
@@ -103,7 +104,8 @@ id -u -- "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash -- "$1"
 ]]
 
 function HANDLERS.USER(step, context, run)
-    as_root(step, run, script(USER, step.args[1]), ("failed to set the user '%s'"):format(step.args[1]))
+    as_root(step, run, script(USER, step.args[1]),
+        ("failed to set the user '%s'"):format(step.args[1]))
     context.user = step.args[1]
 end
 
@@ -120,7 +122,8 @@ function HANDLERS.ENV(step, context, run)
     for i = 1, #step.args, 2 do
         local name, value = step.args[i], step.args[i + 1]
         if value:find("$", 1, true) then
-            value = as_root(step, run, expansion(value), ("failed to expand the value of '%s'"):format(name))
+            value = as_root(step, run, expansion(value),
+                ("failed to expand the value of '%s'"):format(name))
         end
         env[name] = value
     end
