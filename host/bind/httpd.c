@@ -439,7 +439,7 @@ static int dispatch(lua_State *L)
 {
     const struct dispatch *d = lua_touserdata(L, 1);
     lua_pushcfunction(L, handle);
-    struct request **slot = lua_newuserdatauv(L, sizeof(*slot), 1);
+    struct request **slot = lua_newuserdatauv(L, sizeof(struct request *), 1);
     *slot = NULL;
     luaL_setmetatable(L, REQUEST_CLASS);
     push_fields(L, d->r);

@@ -23,8 +23,8 @@ local function use(sbx, out)
         out.names[i] = entry.name
     end
     table.sort(out.names)
-    out.dirs = e2b.json.array { sbx.files:exists("/home/user/zz"), sbx.files:make_dir("/home/user/d"),
-        sbx.files:make_dir("/home/user/d") }
+    out.dirs = e2b.json.array { sbx.files:exists("/home/user/zz"),
+        sbx.files:make_dir("/home/user/d"), sbx.files:make_dir("/home/user/d") }
     local ok, err = pcall(sbx.commands.run, sbx.commands, "exit 7")
     out.exit = not ok and err.result.exit_code
     local seen = {}

@@ -50,8 +50,8 @@ end
 local function run(dir, port, env, script)
     fs.write_file(dir .. "/s.lua", script or SCRIPT)
     local url = ("https://localhost:%d"):format(port)
-    local pipe = io.popen(("env -u E2BLUA_BACKEND E2B_API_URL=%s E2B_SANDBOX_URL=%s %s %s %s/s.lua 2>&1")
-        :format(url, url, env, fs.realpath("/proc/self/exe"), dir))
+    local pipe = io.popen(("env -u E2BLUA_BACKEND E2B_API_URL=%s E2B_SANDBOX_URL=%s %s %s" ..
+        " %s/s.lua 2>&1"):format(url, url, env, fs.realpath("/proc/self/exe"), dir))
     local text = pipe:read("a")
     pipe:close()
     return text
@@ -59,15 +59,18 @@ end
 
 client.ensure() -- its connections stay with the client
 
-t.test("a script meets a remote service over TLS by environment alone", { timeout = 120 }, function()
+t.test("a script meets a remote service over TLS by environment", { timeout = 120 }, function()
     local info = client.info(paths.of())
     local dir = t.tmpdir()
     make_certificates(dir)
     local pipe, port = front(dir, info.port)
     local key = "E2B_API_KEY=" .. info.api_key
-    t.eq(run(dir, port, key .. " SSL_CERT_FILE=" .. dir .. "/ca.pem"), "1\n2\n3\n3000000\nremote\thttps:\t1\n")
-    t.match(run(dir, port, key .. " SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"), "certificate")
-    t.match(run(dir, port, "E2B_API_KEY=e2b_00 SSL_CERT_FILE=" .. dir .. "/ca.pem"), "401: Unauthorized")
+    t.eq(run(dir, port, key .. " SSL_CERT_FILE=" .. dir .. "/ca.pem"),
+        "1\n2\n3\n3000000\nremote\thttps:\t1\n")
+    t.match(run(dir, port, key .. " SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"),
+        "certificate")
+    t.match(run(dir, port, "E2B_API_KEY=e2b_00 SSL_CERT_FILE=" .. dir .. "/ca.pem"),
+        "401: Unauthorized")
     local refused = run(dir, port, key .. " SSL_CERT_FILE=" .. dir .. "/ca.pem",
         'require("e2b").Sandbox.list({ proxy = "http://127.0.0.1:9" }):next_items()')
     t.match(refused, "s%.lua:1: .*127%.0%.0%.1.*")

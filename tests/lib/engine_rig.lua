@@ -1,5 +1,5 @@
---- Engines for tests: that of $E2BLUA_HOME, which run.sh ends, and engines of homes of their own; raw
---- requests to them; what of them is left on the machine.
+--- Engines for tests: that of $E2BLUA_HOME, which run.sh ends, and engines of homes of their
+--- own; raw requests to them; what of them is left on the machine.
 local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"
@@ -8,14 +8,23 @@ local json = require "e2b_json"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local t = require "tests"
+local task = require "e2b_task"
 
 local M = {}
 
---- For t.before: the engine runs, the base image is there, the client's pool has its connection.
+--- For t.before: the engine runs, the base image is there, the client's pool has as many connections
+--- as a test needs at once.
 function M.warm_up()
     local Sandbox = require "e2b.sandbox"
     local sandbox <close> = Sandbox.create { timeout = 30, allow_internet_access = false }
-    sandbox.commands:run("true")
+    local tasks = {}
+    for i = 1, 8 do
+        tasks[i] = task.spawn_quiet(sandbox.commands.run, sandbox.commands, "sleep 0.2")
+        tasks[8 + i] = task.spawn_quiet(Sandbox.get_info, sandbox.sandbox_id)
+    end
+    for _, one in ipairs(tasks) do
+        one:join(20)
+    end
 end
 
 --- A sandbox that the end of the test ends.

@@ -137,6 +137,8 @@ local function one_sandbox(self, req, id, action, body)
     elseif action == "/timeout" and method == "POST" then
         s.timeout = body.timeout
         return req:reply(204)
+    elseif action == "/metrics" and method == "GET" then
+        return reply_json(req, 200, json.array(s.metrics or {}))
     elseif action == "/connect" and method == "POST" then
         s.timeout = body.timeout
         return reply_json(req, 200, created(s))
@@ -588,6 +590,24 @@ local function handle(self, req)
     else
         control(self, req, entry)
     end
+end
+
+--- A measurement as the API gives it.
+---@param at integer seconds since 1970
+---@param mem integer percent of the memory that is used
+---@param disk integer percent
+function M.metric(at, mem, disk)
+    return {
+        timestamp = os.date("!%Y-%m-%dT%H:%M:%SZ", at),
+        timestampUnix = at,
+        cpuCount = 2,
+        cpuUsedPct = 12.5,
+        memUsed = mem << 20,
+        memTotal = 100 << 20,
+        memCache = 0,
+        diskUsed = disk << 20,
+        diskTotal = 100 << 20,
+    }
 end
 
 --- The last request of that method and path.

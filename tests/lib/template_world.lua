@@ -1,15 +1,32 @@
 --- For tests of builds on the real engine: templates whose layers no other test has, their logs,
---- and programs beside the test.
+--- and engines of their own.
 local Error = require "e2b.error"
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
+local child = require "child"
 local fs = require "e2b_fs"
-local process = require "e2b_process"
+local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local wire = require "e2b_wire"
 
 local M = {}
+
+-- Requests side by side would leave connections in the client's pool, which
+-- count as left behind by the test.
+M.ALONE = { Connection = "close" }
+
+--- For t.before: connections to the engine for builds side by side.
+function M.warm_up()
+    rig.warm_up()
+    local tasks = {}
+    for i = 1, 4 do
+        tasks[i] = task.spawn(Sandbox.kill, "i" .. i, { headers = M.ALONE })
+    end
+    for _, running in ipairs(tasks) do
+        running:join(30)
+    end
+end
 
 --- A name that nothing else has.
 ---@param prefix string
@@ -49,7 +66,7 @@ end
 ---@return Log log
 function M.build(template, name, opts)
     local log = {}
-    local o = {}
+    local o = { headers = M.ALONE }
     for k, v in pairs(opts or {}) do
         o[k] = v
     end
@@ -83,7 +100,8 @@ end
 function M.cached(log)
     local out = {}
     for _, entry in ipairs(log) do
-        local mark, number = entry.message:match("^(C?A?C?H?E?D?) ?%[builder (%d+)/%d+%] %u+ .* %[%x+%]$")
+        local mark, number = entry.message:match(
+            "^(C?A?C?H?E?D?) ?%[builder (%d+)/%d+%] %u+ .* %[%x+%]$")
         if number then
             out[tonumber(number)] = mark == "CACHED" and "CACHED" or "new"
         end
@@ -95,7 +113,7 @@ end
 ---@param name string
 ---@return e2b.Sandbox
 function M.sandbox(name)
-    return Sandbox.create(name, { timeout = 60, allow_internet_access = false })
+    return Sandbox.create(name, { timeout = 60, allow_internet_access = false, headers = M.ALONE })
 end
 
 --- What a command writes in a new sandbox of the template.
@@ -108,111 +126,23 @@ function M.output(name, command, opts)
     return sandbox.commands:run(command, opts).stdout
 end
 
--- ---- programs -------------------------------------------------------------------------------
-
-local function quote(word)
-    return "'" .. word:gsub("'", "'\\''") .. "'"
-end
-
----@class Child
----@field log string path of its output
-local Child = {}
-Child.__index = Child
-
---- Starts a program of its own session with its output, both streams, in a file.
----@param argv string[]
----@param opts? {env: table<string, string|false>, cwd: string} env: over the test's; false takes away
----@return Child
-function M.start(argv, opts)
-    opts = opts or {}
-    local dir = t.tmpdir()
-    local env = {}
-    for name, value in pairs(fs.environ()) do
-        env[name] = value
-    end
-    for name, value in pairs(opts.env or {}) do
-        env[name] = value or nil
-    end
-    local list = {}
-    for name, value in pairs(env) do
-        list[#list + 1] = name .. "=" .. value
-    end
-    local words = {}
-    for i, word in ipairs(argv) do
-        words[i] = quote(word)
-    end
-    local line = ("cd %s && %s; echo $? > %s/code"):format(quote(opts.cwd or fs.cwd()),
-        table.concat(words, " "), dir)
-    local self = setmetatable({ log = dir .. "/log", code = dir .. "/code" }, Child)
-    self.pid = Error.check(process.spawn_daemon({ "/bin/sh", "-c", line }, self.log, list))
-    return self
-end
-
----@return string output so far
-function Child:output()
-    return fs.read_file(self.log, 1 << 24) or ""
-end
-
---- Waits until it has ended.
----@param seconds number
----@return integer exit_code
-function Child:wait(seconds)
-    local deadline = task.now() + seconds
-    while not fs.stat(self.code) do
-        t.ok(task.now() < deadline, ("the program did not end within %g s; its output:\n%s"):format(
-            seconds, self:output()))
-        task.sleep(0.02)
-    end
-    task.sleep(0.02)
-    return math.tointeger(tonumber(fs.read_file(self.code):match("%d+")))
-end
-
---- This program with a script.
----@param argv string[] from the script's name on
----@param opts? table as of start
----@return Child
-function M.run(argv, opts)
-    return M.start({ process.exe(), table.unpack(argv) }, opts)
-end
-
 -- ---- engines of their own -------------------------------------------------------------------
 
---- An engine with its own home, ended after the test, and the options with which calls reach it.
----@param env? table<string, string>
----@return {home: string, pid: integer, options: table, restart: fun()} engine
+--- A home of its own, ended after the test, and the options with which calls reach its engine.
+---@param env? table<string, string> for the engine
+---@return {home: table, options: table, start: fun()} engine
 function M.engine(env)
-    local client = require "engine.client"
-    local paths = require "engine.paths"
-    local home = t.tmpdir() .. "/home"
-    local p = paths.of(home)
-    Error.check(fs.mkdirs(home, 448))
-    local engine = { home = home }
-    t.cleanup(function()
-        client.stop(p)
-    end)
-    function engine.restart()
-        local set = { E2BLUA_PORT = "0" }
+    local engine = { home = rig.home() }
+    function engine.start()
+        local all = { E2BLUA_HOME = engine.home.path }
         for name, value in pairs(env or {}) do
-            set[name] = value
+            all[name] = value
         end
-        M.run({ "engine", "serve", p.home, p.cache }, { env = set })
-        local deadline = task.now() + 20
-        local status
-        repeat
-            task.sleep(0.02)
-            status = client.status(p)
-        until status or task.now() > deadline
-        t.ok(status, "the engine did not start: " .. (fs.read_file(p.log) or ""))
-        local info = client.info(p)
-        engine.pid = info.pid
-        engine.options = {
-            api_url = ("http://127.0.0.1:%d"):format(info.port),
-            sandbox_url = ("http://127.0.0.1:%d"):format(info.port),
-            api_key = info.api_key,
-            domain = info.domain,
-        }
+        local code, out = child.lua("require('engine.client').ensure()", { env = all }):wait(20)
+        t.eq(code, 0, out)
+        engine.options = rig.options(engine.home)
     end
-    engine.restart()
+    engine.start()
     return engine
 end
 
