@@ -113,8 +113,8 @@ t.test("logs and metrics", function()
     t.eq(code, 0, err)
     t.match(out, "^%d+%-%d+%-%d+ %S+  cpu +[%d.]+ %% of %d+  memory %d+ MiB of 1024 MiB  disk ")
     t.eq(json.decode(select(2, run { "metrics", "--json", id })).mem_total, 1 << 30)
-    code, _, err = run { "metrics", "inope" }
-    t.eq(code, 1)
+    code, out, err = run { "metrics", "inope" }
+    t.eq({ code, out }, { 1, "" })
     t.match(err, "Sandbox inope not found")
 end)
 

@@ -66,7 +66,8 @@ end)
 -- their sources define by `function Table.name`.
 t.test("the modules have the functions that their sources annotate", function()
     for _, name in ipairs { "e2b.config", "e2b.dotenv", "e2b.http", "e2b.json", "e2b.task",
-        "e2b.pty", "e2b.commands", "e2b.files", "e2b.sandbox", "e2b.template", "agent", "agent.runner" } do
+        "e2b.pty", "e2b.commands", "e2b.files", "e2b.sandbox", "e2b.template", "agent",
+        "agent.runner" } do
         local path = "stdlib/" .. name:gsub("%.", "/")
         local text = fs.read_file(path .. ".lua") or fs.read_file(path .. "/init.lua")
         local returned = text:match("\nreturn ([%w_]+)%s*$")
