@@ -40,6 +40,9 @@ function Request:close() end
 --- invalid_argument; `retryable` when nothing was sent
 function M.open(opts) end
 
+--- Closes the connections that the client keeps open for the next request.
+function M.forget() end
+
 ---@return integer  requests that run
 function M.active() end
 
