@@ -66,7 +66,7 @@ PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 
 .PHONY: all run test test-online check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
-	build-all test-all
+	build-all test-all docs
 
 all: deps ## build everything
 	@$(MAKE) build-all
@@ -284,6 +284,9 @@ coverage: deps-test ## line coverage of the tests, under build/coverage
 	@cd build/coverage && gcov -n $$(find obj -name '*.gcda') 2>/dev/null | \
 		paste - - - - 2>/dev/null | grep host/ > coverage.txt || true
 	@echo "see build/coverage/coverage.txt"
+
+docs: build-all ## the reference text under build/docs
+	@$(B)/e2blua tests/lib/docs.lua build/docs
 
 bench: deps-test ## measures beside peers; a table under build/
 	@$(MAKE) build-all
