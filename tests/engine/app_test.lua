@@ -121,7 +121,7 @@ t.test("the second run takes seconds, and --once leaves nothing", function()
     local again = start("--once")
     t.eq(again.code, 0, again.output)
     t.ok(again.seconds < 10, ("it took %.1f s"):format(again.seconds))
-    t.match(again.output, "fetched the page %(200, %d+ bytes%); the sandbox is gone\n$")
+    t.match(again.output, "fetched / %(200, %d+ bytes%); the sandbox is gone\n$")
     t.eq(ids(), before)
 end)
 
