@@ -334,6 +334,8 @@ static int protected_main(lua_State *L)
         return luaL_error(L, "no scheduler");
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
+    if (signal(SIGHUP, on_signal) == SIG_IGN) /* nohup */
+        signal(SIGHUP, SIG_IGN);
     c->code = run(L, c);
     return 0;
 }
@@ -361,6 +363,8 @@ int main(int argc, char **argv)
     lua_close(L);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+        signal(SIGHUP, SIG_IGN);
     if (interrupted.sched)
         task_close(interrupted.sched);
     loop_free(c.loop);
