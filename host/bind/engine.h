@@ -10,5 +10,6 @@ void engine_proxy_open(lua_State *L);  /* proxy() */
 void engine_box_open(lua_State *L);    /* launch(), kill() */
 void engine_layers_open(lua_State *L); /* layers, trees */
 void engine_image_open(lua_State *L);  /* image_make() */
+void engine_probe_open(lua_State *L);  /* probe_...() for doctor */
 
 #endif

@@ -17,7 +17,8 @@ local INHERITED = {
     "^PATH$", "^HOME$", "^USER$", "^LOGNAME$", "^LANG$", "^LC_", "^TZ$", "^TMPDIR$", "^XDG_",
     "^[a-z]+_proxy$", "^[A-Z]+_PROXY$", "^SSL_CERT_", "^NODE_EXTRA_CA_CERTS$", "^CURL_CA_BUNDLE$",
     "^REQUESTS_CA_BUNDLE$", "^npm_config_registry$", "^NPM_CONFIG_REGISTRY$", "^PIP_INDEX_URL$",
-    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^[A-Z]+SAN_OPTIONS$",
+    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
+    "^[A-Z]+SAN_OPTIONS$",
 }
 
 local function daemon_environment()
@@ -46,6 +47,8 @@ function M.call(p, method, target, timeout)
         method = method,
         url = "http://localhost" .. target,
         unix = p.socket,
+        -- A kept connection would only be one more thing that ends with the engine.
+        headers = { Connection = "close" },
         timeout = timeout or 10,
     }
     if not x then
@@ -135,13 +138,14 @@ local function start(p)
             return status
         end
         if not process.alive(pid) then
-            Error.raise("internal", "the engine ended at its start; its log ends:\n  " .. log_tail(p),
-                { remedy = "see " .. p.log })
+            Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
+                log_tail(p), { remedy = "see " .. p.log })
         end
         task.sleep(wait)
         wait = math.min(wait * 1.5, 0.1)
     end
-    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log ends:\n  %s")
+    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log" ..
+        " ends:\n  %s")
         :format(START_SECONDS, log_tail(p)), { deadline = "request", remedy = "see " .. p.log })
 end
 
@@ -171,7 +175,8 @@ local function await_image(p, status, progress)
         task.sleep(0.3)
         status = M.call(p, "GET", "/_engine/status", 10)
         if not status then
-            Error.raise("internal", "the engine ended while it made the base image; its log ends:\n  "
+            Error.raise("internal",
+                "the engine ended while it made the base image; its log ends:\n  "
                 .. log_tail(p), { remedy = "see " .. p.log })
         end
     end

@@ -223,7 +223,8 @@ local function run(router, req, key)
         end
     end
     if not route then
-        M.fail(params and 405 or 404, ("%s %s is not a call of this engine"):format(req.method, req.path))
+        M.fail(params and 405 or 404,
+            ("%s %s is not a call of this engine"):format(req.method, req.path))
     end
     return route.handler(setmetatable({ req = req, params = params }, Context))
 end

@@ -8,10 +8,12 @@ local http = require "engine.http"
 local httpd = require "e2b_httpd"
 local json = require "e2b_json"
 local log = require "engine.log"
+local metrics = require "engine.metrics"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
+local start = require "engine.start"
 local state = require "engine.state"
 local task = require "e2b_task"
 local templates = require "engine.templates"
@@ -163,6 +165,7 @@ local function open(p)
     }, Engine)
     local env = fs.environ()
     E.idle = setting(env, "E2BLUA_IDLE", IDLE_SECONDS, math.huge)
+    E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.state = state.open(p.db)
     E.key = key_of(E)
@@ -216,6 +219,7 @@ function M.run(home, cache)
         log.warn("removed %d sandboxes that an earlier engine had left behind", left)
     end
     E.builds:clean_up()
+    E.uploads:clean_up()
     E.domain = "e2b.localhost"
     local server = listen(E, routes.new(E))
     E.domain = "e2b.localhost:" .. E.port
@@ -225,10 +229,12 @@ function M.run(home, cache)
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
     local image = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
+    local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
     E.stopping = true
     task.shield(close, E, server)
     reaper:cancel()
+    meter:cancel()
     if image then
         image:cancel()
     end

@@ -80,8 +80,8 @@ end
 
 --- Waits until it has printed the pattern; returns its captures.
 function Child:expect(pattern, seconds)
-    await("the child does not print " .. pattern .. "; it printed: " .. self:output(), seconds or 15,
-        function()
+    await("the child does not print " .. pattern .. "; it printed: " .. self:output(),
+        seconds or 15, function()
             return self:output():find(pattern) or fs.stat(self.dir .. "/code")
         end)
     return t.match(self:output(), pattern)

@@ -1,5 +1,5 @@
---- Engines for tests: that of $E2BLUA_HOME, which run.sh ends, and engines of homes of their own; raw
---- requests to them; what of them is left on the machine.
+--- Engines for tests: that of $E2BLUA_HOME, which run.sh ends, and engines of homes of their
+--- own; raw requests to them; what of them is left on the machine.
 local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"

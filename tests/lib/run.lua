@@ -106,6 +106,9 @@ local function leftovers(before)
     repeat
         collectgarbage()
         collectgarbage()
+        if package.loaded.e2b_httpc then -- kept connections are no leak
+            package.loaded.e2b_httpc.forget()
+        end
         text = grown(before.numbers)
         if text then
             task.sleep(0.02)

@@ -44,7 +44,8 @@ else
 fi
 : "${E2BLUA_CACHE:=${E2BLUA_HOME:-$home}/cache}"
 E2BLUA_HOME=$tmp/home E2BLUA_BACKEND=local E2BLUA_PORT=0 TMPDIR=$tmp
-export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND E2BLUA_PORT TMPDIR
+E2BLUA_MODEL=offline
+export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND E2BLUA_PORT TMPDIR E2BLUA_MODEL
 unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL E2B_API_KEY \
     E2B_ACCESS_TOKEN E2B_API_URL E2B_SANDBOX_URL E2B_DOMAIN E2B_DEBUG LUA_INIT \
     LUA_INIT_5_4 LUA_PATH LUA_PATH_5_4 LUA_CPATH LUA_CPATH_5_4 E2BLUA_IDLE
@@ -67,7 +68,8 @@ section() { # command...
 [ $# = 0 ] || section sh "$here/ctests.sh" "$@"
 section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
     --filter "$filter" tests/lua
-section "$program" "$here/run.lua" --filter "$filter" tests/engine
+section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
+    --filter "$filter" tests/engine
 end_engines
 left=$(leftovers)
 # The last of an engine is its exit.
