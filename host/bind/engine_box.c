@@ -210,6 +210,17 @@ static int l_wait(lua_State *L)
                         (lua_KContext)b, waited);
 }
 
+/* box:close() gives up its descriptor, for what has been killed; a wait for it
+ * ends. Twice is fine. */
+static int l_close(lua_State *L)
+{
+    struct box *b = check_box(L);
+    if (!b->exited)
+        on_exit_of_box(b, 0);
+    fd_close(&b->child.pidfd);
+    return 0;
+}
+
 /* box:info() -> {pid=, start_time=, cgroup=, missing=} */
 static int l_info(lua_State *L)
 {
@@ -422,6 +433,7 @@ void engine_box_open(lua_State *L)
                                        {"info", l_info},
                                        {"usage", l_usage},
                                        {"kill", l_box_kill},
+                                       {"close", l_close},
                                        {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);
