@@ -203,9 +203,9 @@ local function look(state)
 end
 
 local function watch(state)
-    while look(state) do
+    repeat
         task.sleep(state.metrics_interval)
-    end
+    until not look(state)
 end
 
 local function to_stderr(warning)

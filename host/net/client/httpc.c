@@ -115,6 +115,12 @@ unsigned httpc_active(const struct httpc *c)
     return c->active;
 }
 
+void httpc_forget(struct httpc *c)
+{
+    if (c->active == 0)
+        httpc_multi_close(c);
+}
+
 /* ---- deadlines ----------------------------------------------------------- */
 
 static void head_late(void *arg)
