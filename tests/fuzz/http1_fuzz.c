@@ -24,8 +24,7 @@ static bool feed(struct http1_parser *p, const char *data, size_t n,
     for (;;) {
         size_t used = 0, nbody = 0;
         const char *body = NULL;
-        enum http1_event ev =
-            http1_feed(p, data, n, &used, &body, &nbody, &e);
+        enum http1_event ev = http1_feed(p, data, n, &used, &body, &nbody, &e);
         if (used > n)
             abort();
         data += used;
