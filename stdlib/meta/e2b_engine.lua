@@ -68,6 +68,9 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
+---Gives up the descriptor of what has been killed; a wait for it ends.
+function Box:close() end
+
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
 --- string[], cgroup: string, hosts: string, resolv_conf: string, cpu_count: integer,
 --- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean} layers base first
