@@ -456,7 +456,10 @@ void exchange_reset_all(struct exchange_list *list)
         struct exchange *x = list->first;
         /* The analyzer does not follow `at`, through which the freed one has
          * left the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-        if (x->req)
+        const char *id = x->to.id;
+        if (x->req && !x->began)
+            answer_not_found(leave(x), id);
+        else if (x->req)
             httpd_reset(leave(x));
         else
             destroy(x); /* a tunnel: both ends are reset */
