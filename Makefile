@@ -261,7 +261,9 @@ asan: deps-test ## all tests under address and undefined sanitizers
 REPORTS = $(abspath $(B))/reports
 asan-test:
 	@rm -rf $(REPORTS); mkdir -p $(REPORTS)
-	@ASAN_OPTIONS=log_path=$(REPORTS)/asan UBSAN_OPTIONS=log_path=$(REPORTS)/ubsan,print_stacktrace=1 \
+	@# Tests measure memory: what is freed may not wait in a large quarantine.
+	@export ASAN_OPTIONS=log_path=$(REPORTS)/asan:quarantine_size_mb=16; \
+		export UBSAN_OPTIONS=log_path=$(REPORTS)/ubsan:print_stacktrace=1; \
 		$(MAKE) test-all; status=$$?; cat $(REPORTS)/* 2>/dev/null && \
 		echo "asan: reports, above" && exit 1; exit $$status
 

@@ -114,7 +114,8 @@ end)
 
 t.test("disconnect and connect again by pid", function()
     local sbx = rig.sandbox()
-    local h = run(sbx, "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo second; exit 7",
+    local h = run(sbx, "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done;" ..
+        " echo second; exit 7",
         { background = true, timeout = 0 })
     child.await("nothing comes", 5, function()
         return h.stdout == "first\n"
@@ -132,7 +133,8 @@ end)
 
 t.test("two follow one command", function()
     local sbx = rig.sandbox()
-    local h = run(sbx, "while [ ! -e /tmp/go ]; do sleep 0.02; done; echo both", { background = true })
+    local h = run(sbx, "while [ ! -e /tmp/go ]; do sleep 0.02; done; echo both",
+        { background = true })
     local other = sbx.commands:connect(h.pid)
     sbx.files:write("/tmp/go", "")
     t.eq(h:wait().stdout, "both\n")

@@ -8,6 +8,7 @@ local json = require "e2b_json"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local t = require "tests"
+local task = require "e2b_task"
 
 local M = {}
 
@@ -42,7 +43,16 @@ function M.home(name)
             return
         end
         client.stop(home.paths)
-        for _, left in ipairs(M.left(home)) do
+        -- The home is free a moment before the process has ended.
+        local deadline = task.now() + 5
+        local left
+        repeat
+            left = M.left(home)[1]
+            if left then
+                task.sleep(0.02)
+            end
+        until not left or task.now() > deadline
+        if left then
             error("left behind: " .. left, 0)
         end
     end)

@@ -72,6 +72,8 @@ section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
     --filter "$filter" tests/engine
 end_engines
 left=$(leftovers)
+# An engine's home is free a moment before its process has ended.
+[ -z "$left" ] || { sleep 3; left=$(leftovers); }
 # The last of an engine is its exit.
 [ -z "$left" ] || { sleep 2; left=$(leftovers); }
 if [ -n "$left" ]; then
