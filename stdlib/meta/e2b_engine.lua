@@ -68,7 +68,7 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
----Gives up the descriptor of what has been killed; a wait for it ends.
+---Gives up its descriptor, for what has been killed; a wait for it ends. Twice is fine.
 function Box:close() end
 
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
