@@ -10,5 +10,10 @@ void engine_proxy_open(lua_State *L);  /* proxy() */
 void engine_box_open(lua_State *L);    /* launch(), kill() */
 void engine_layers_open(lua_State *L); /* layers, trees */
 void engine_image_open(lua_State *L);  /* image_make() */
+void engine_egress_open(lua_State *L); /* egress(), egress_policy() */
+
+struct netns_sockets;
+/* Of the box at idx (raises else), still the box's own. */
+struct netns_sockets *engine_box_sockets(lua_State *L, int idx);
 
 #endif

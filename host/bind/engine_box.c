@@ -34,6 +34,7 @@ struct launch {
     bool tmp_tmpfs;
     int envd; /* borrowed from the registry */
     struct launcher_child child;
+    struct netns_sockets net;
     bool launched;
 };
 
@@ -109,6 +110,7 @@ static int launch_run(struct work *w, struct err *e)
             .resolv_conf = l->resolv_conf,
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
+            .net = &l->net,
         };
         r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
@@ -123,6 +125,7 @@ static void launch_fini(struct work *w)
     if (l->launched) { /* nobody took it */
         launcher_kill(&l->child, KILL_MS, NULL);
         fd_close(&l->child.pidfd);
+        netns_sockets_close(&l->net);
     }
     for (int i = 0; i < l->nlayers; i++)
         free(l->layers[i]);
@@ -140,6 +143,7 @@ static void launch_fini(struct work *w)
 
 struct box {
     struct launcher_child child;
+    struct netns_sockets net;
     struct loop_watch *watch;
     struct task_wait wait;
     bool exited, known; /* known: status is what a wait said */
@@ -158,7 +162,13 @@ static int box_gc(lua_State *L)
     loop_watch_stop(b->watch);
     b->watch = NULL;
     fd_close(&b->child.pidfd);
+    netns_sockets_close(&b->net);
     return 0;
+}
+
+struct netns_sockets *engine_box_sockets(lua_State *L, int idx)
+{
+    return &((struct box *)luaL_checkudata(L, idx, BOX_CLASS))->net;
 }
 
 static void on_exit_of_box(void *arg, unsigned events)
@@ -207,11 +217,16 @@ static int l_wait(lua_State *L)
                         (lua_KContext)b, waited);
 }
 
-/* box:info() -> {pid=, start_time=, cgroup=, missing=} */
+/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=} ; the last
+ * says why, when there is none */
 static int l_info(lua_State *L)
 {
     const struct box *b = check_box(L);
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
+    if (b->net.errnum) {
+        lua_pushstring(L, strerror(b->net.errnum));
+        lua_setfield(L, -2, "no_network");
+    }
     lua_pushstring(L, b->child.missing);
     lua_setfield(L, -2, "missing");
     lua_pushinteger(L, b->child.pid);
@@ -283,8 +298,8 @@ static int l_box_kill(lua_State *L)
     return work_call(L, &k->w);
 }
 
-/* kill{pid=, start_time=, cgroup=} -> true | nil, error: a sandbox of an earlier
- * engine, by its identity */
+/* kill{pid=, start_time=, cgroup=} -> true | nil, error: a sandbox of an
+ * earlier engine, by its identity */
 static int l_kill(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -319,9 +334,9 @@ static int envd_fd(lua_State *L, struct err *e)
             lua_setfield(L, -2, "__gc");
         }
         lua_setmetatable(L, -2);
-        *fd = fd_memfd_sealed(
-            "envd", _binary_envd_start,
-            (size_t)(_binary_envd_end - _binary_envd_start), e);
+        *fd =
+            fd_memfd_sealed("envd", _binary_envd_start,
+                            (size_t)(_binary_envd_end - _binary_envd_start), e);
         if (*fd >= 0) {
             lua_pushvalue(L, -1);
             lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
@@ -337,8 +352,10 @@ static int push_box(lua_State *L, struct work *w)
     struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
     memset(b, 0, sizeof(*b));
     b->child.pidfd = -1;
+    netns_sockets_init(&b->net);
     luaL_setmetatable(L, BOX_CLASS);
     b->child = l->child;
+    b->net = l->net;
     l->launched = false;
     return 1;
 }
@@ -353,8 +370,8 @@ static char *opt_copy(lua_State *L, const char *field, const char *dflt)
 /* Raises for what is missing or of the wrong type; stores nothing. */
 static lua_Integer check_launch(lua_State *L)
 {
-    static const char *const needed[] = {"id",      "cache", "dir",  "run_dir",
-                                         "cgroup",  "log",   NULL};
+    static const char *const needed[] = {"id",     "cache", "dir", "run_dir",
+                                         "cgroup", "log",   NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     for (int i = 0; needed[i]; i++)
         if (!lutil_opt_str(L, 1, needed[i], NULL))

@@ -55,8 +55,10 @@ void loop_wake_send(struct loop_wake *w); /* any thread, async-signal-safe */
 void loop_wake_free(struct loop_wake *w);
 void loop_wake_unref(struct loop_wake *w);
 
-/* Name look-up on libuv's pool; fn gets err NULL or filled. addrs: NULL-ended
- * list of "ip" texts. Cancel by loop_resolve_cancel (fn is not called then). */
+/* Name look-up as the machine does it, on a thread of its own. fn gets a
+ * NULL-ended list of at most 16 "ip" texts, or err: kind not_found when there
+ * is no such name, else network. Cancel by loop_resolve_cancel (fn is not
+ * called then; NULL is fine). */
 struct loop_resolve;
 struct loop_resolve *loop_resolve(struct loop *l, const char *host,
                                   void (*fn)(void *arg, char **addrs,
