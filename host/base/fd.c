@@ -26,6 +26,13 @@ void fd_close(int *fd)
     *fd = -1;
 }
 
+int fd_take(int *fd)
+{
+    int out = *fd;
+    *fd = -1;
+    return out;
+}
+
 int fd_cloexec(int fd, bool on, struct err *e)
 {
     if (fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0)
@@ -169,15 +176,23 @@ static int unix_addr(struct sockaddr_un *a, int dirfd, const char *name,
     return 0;
 }
 
+static int unix_socket(struct sockaddr_un *a, int dirfd, const char *name,
+                       struct err *e)
+{
+    if (unix_addr(a, dirfd, name, e) < 0)
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_errno(e, NULL, "unix socket");
+    return fd;
+}
+
 int fd_unix_listen(int dirfd, const char *name, mode_t mode, struct err *e)
 {
     struct sockaddr_un a;
-    if (unix_addr(&a, dirfd, name, e) < 0)
-        return -1;
-    FD_AUTO int fd =
-        socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    FD_AUTO int fd = unix_socket(&a, dirfd, name, e);
     if (fd < 0)
-        return err_errno(e, NULL, "unix socket");
+        return -1;
     if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
         return err_errno(e, NULL, "remove old socket %s", name);
     /* fchmod before bind: the name must never be open wider than mode. */
@@ -185,25 +200,18 @@ int fd_unix_listen(int dirfd, const char *name, mode_t mode, struct err *e)
         return err_errno(e, NULL, "bind socket %s", name);
     if (fchmodat(dirfd, name, mode, 0) < 0 || listen(fd, 512) < 0)
         return err_errno(e, NULL, "listen on socket %s", name);
-    int out = fd;
-    fd = -1;
-    return out;
+    return fd_take(&fd);
 }
 
 int fd_unix_connect(int dirfd, const char *name, struct err *e)
 {
     struct sockaddr_un a;
-    if (unix_addr(&a, dirfd, name, e) < 0)
-        return -1;
-    FD_AUTO int fd =
-        socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    FD_AUTO int fd = unix_socket(&a, dirfd, name, e);
     if (fd < 0)
-        return err_errno(e, NULL, "unix socket");
+        return -1;
     if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
         return err_errno(e, "network", "connect to socket %s", name);
-    int out = fd;
-    fd = -1;
-    return out;
+    return fd_take(&fd);
 }
 
 int fd_memfd_sealed(const char *name, const void *p, size_t n, struct err *e)
@@ -220,7 +228,5 @@ int fd_memfd_sealed(const char *name, const void *p, size_t n, struct err *e)
         fcntl(fd, F_ADD_SEALS,
               F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
         return err_errno(e, NULL, "seal memfd %s", name);
-    int out = fd;
-    fd = -1;
-    return out;
+    return fd_take(&fd);
 }

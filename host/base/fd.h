@@ -11,6 +11,8 @@
 /* Closes *fd if it is >= 0 and sets it to -1; keeps errno. */
 void fd_close(int *fd);
 #define FD_AUTO __attribute__((cleanup(fd_close)))
+/* Gives *fd away: returns it and leaves -1. */
+int fd_take(int *fd);
 int fd_cloexec(int fd, bool on, struct err *e);
 int fd_nonblock(int fd, bool on, struct err *e);
 int fd_pipe(int fds[2], struct err *e); /* O_CLOEXEC */

@@ -12,6 +12,7 @@ struct gzip {
 };
 
 enum { GZIP_WINDOW = 15 + 16 }; /* zlib: +16 asks for the gzip format */
+static const size_t ROOM_MAX = 65536;
 
 struct gzip *gzip_new(bool compress)
 {
@@ -48,8 +49,8 @@ int gzip_run(struct gzip *g, const void *p, size_t n, size_t *used, bool last,
     uInt given = g->z.avail_in;
     while (out->len - start < out_max) {
         size_t room = out_max - (out->len - start);
-        if (room > 64 * 1024)
-            room = 64 * 1024;
+        if (room > ROOM_MAX)
+            room = ROOM_MAX;
         g->z.next_out = (Bytef *)buf_reserve(out, room);
         g->z.avail_out = (uInt)room;
         int r = g->compress ? deflate(&g->z, last ? Z_FINISH : Z_NO_FLUSH)

@@ -204,23 +204,28 @@ int path_write_file(int dirfd, const char *name, const void *p, size_t n,
     return 0;
 }
 
+static int open_file(int dirfd, const char *name, struct stat *st,
+                     struct err *e)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    st->st_mode = 0;
+    if (fd >= 0 && fstat(fd, st) == 0 && !S_ISDIR(st->st_mode))
+        return fd;
+    if (S_ISDIR(st->st_mode))
+        err_set(e, "invalid_argument", "read %s: is a folder", name);
+    else
+        err_errno(e, NULL, "read %s", name);
+    fd_close(&fd);
+    return -1;
+}
+
 char *path_read_file(int dirfd, const char *name, size_t max, size_t *n,
                      struct err *e)
 {
-    FD_AUTO int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        err_errno(e, NULL, "read %s", name);
-        return NULL;
-    }
     struct stat st;
-    if (fstat(fd, &st) < 0) {
-        err_errno(e, NULL, "read %s", name);
+    FD_AUTO int fd = open_file(dirfd, name, &st, e);
+    if (fd < 0)
         return NULL;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        err_set(e, "invalid_argument", "read %s: is a folder", name);
-        return NULL;
-    }
     size_t cap = st.st_size > 0 ? (size_t)st.st_size : 4096, len = 0;
     char *data = NULL;
     for (;;) {

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "lutil.h"
 #include "net/client/archive.h"
+#include "net/client/unpack.h"
 #include "work.h"
 
 #include <stdlib.h>
@@ -127,12 +128,51 @@ static int l_pack(lua_State *L)
     return work_call(L, &s->work);
 }
 
+struct unpack_work {
+    struct work work;
+    char *path, *dir;
+    uint64_t files;
+};
+
+static void unpack_fini(struct work *w)
+{
+    struct unpack_work *u = (struct unpack_work *)w;
+    free(u->path);
+    free(u->dir);
+}
+
+static int unpack_run(struct work *w, struct err *e)
+{
+    struct unpack_work *u = (struct unpack_work *)w;
+    return unpack_tar(u->path, u->dir, &u->files, e);
+}
+
+static int unpack_push(lua_State *L, struct work *w)
+{
+    lua_pushinteger(L, (lua_Integer)((const struct unpack_work *)w)->files);
+    return 1;
+}
+
+/* unpack(path, dir) -> count | nil, err; a tar, plain or with gzip */
+static int l_unpack(lua_State *L)
+{
+    static const struct work_class class = {unpack_run, unpack_push,
+                                            unpack_fini};
+    const char *path = lutil_check_text(L, 1);
+    const char *dir = lutil_check_text(L, 2);
+    struct unpack_work *u = work_new(L, sizeof(*u), &class);
+    u->path = mem_strdup(path);
+    u->dir = mem_strdup(dir);
+    return work_call(L, &u->work);
+}
+
 int luaopen_e2b_archive(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"list", l_list},
         {"hash", l_hash},
         {"pack", l_pack},
+        {"unpack", l_unpack},
         {NULL, NULL},
     };
     luaL_newlib(L, functions);

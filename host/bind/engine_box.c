@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -47,7 +48,9 @@ struct fds {
 static int open_dir(const char *path, struct err *e)
 {
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 ? fd : err_errno(e, NULL, "cannot open %s", path);
+    if (fd < 0)
+        return err_errno(e, NULL, "cannot open %s", path);
+    return fd;
 }
 
 static int open_all(const struct launch *l, struct fds *f, struct err *e)
@@ -334,9 +337,9 @@ static int envd_fd(lua_State *L, struct err *e)
             lua_setfield(L, -2, "__gc");
         }
         lua_setmetatable(L, -2);
-        *fd =
-            fd_memfd_sealed("envd", _binary_envd_start,
-                            (size_t)(_binary_envd_end - _binary_envd_start), e);
+        *fd = fd_memfd_sealed(
+            "envd", _binary_envd_start,
+            (uintptr_t)_binary_envd_end - (uintptr_t)_binary_envd_start, e);
         if (*fd >= 0) {
             lua_pushvalue(L, -1);
             lua_rawsetp(L, LUA_REGISTRYINDEX, &key);

@@ -3,7 +3,6 @@
 #include "base/str.h"
 #include "engine.h"
 #include "lutil.h"
-#include "sandbox/cacerts.h"
 #include "sandbox/image.h"
 #include "work.h"
 
@@ -150,16 +149,6 @@ static int l_ready(lua_State *L)
     return 1;
 }
 
-/* extra_cas() -> boolean: does this machine trust authorities of its own? */
-static int l_extra_cas(lua_State *L)
-{
-    struct buf *pem = lutil_buf(L);
-    struct err e = {0};
-    int failed = cacerts_extra(&cacerts_system, pem, &e);
-    lua_pushboolean(L, !failed && pem->len > 0);
-    return 1;
-}
-
 void engine_image_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", maker_gc}, {NULL, NULL}};
@@ -172,6 +161,4 @@ void engine_image_open(lua_State *L)
     lua_setfield(L, -2, "image_maker");
     lua_pushcfunction(L, l_ready);
     lua_setfield(L, -2, "image_ready");
-    lua_pushcfunction(L, l_extra_cas);
-    lua_setfield(L, -2, "extra_cas");
 }

@@ -124,6 +124,17 @@ static int fail_stalled(lua_State *L, const char *what)
     return lutil_fail(L, &e);
 }
 
+/* Waits for more of the body, then goes on with k. */
+static int await_body(lua_State *L, struct request *q, lua_KFunction k)
+{
+    if (q->aborted || !q->r)
+        return fail_gone(L);
+    if (q->reader.timed_out)
+        return fail_stalled(L, "sent nothing");
+    httpd_read(q->r, true);
+    return task_suspend(L, &q->reader, STALL_MS, (lua_KContext)q, k);
+}
+
 static int read_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct request *q = (struct request *)ctx;
@@ -139,12 +150,7 @@ static int read_k(lua_State *L, int status, lua_KContext ctx)
         lua_pushnil(L);
         return 1;
     }
-    if (q->aborted || !q->r)
-        return fail_gone(L);
-    if (q->reader.timed_out)
-        return fail_stalled(L, "sent nothing");
-    httpd_read(q->r, true);
-    return task_suspend(L, &q->reader, STALL_MS, ctx, read_k);
+    return await_body(L, q, read_k);
 }
 
 /* req:read() -> piece of the body | nil at its end | nil, error */
@@ -171,12 +177,7 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
         buf_clear(&q->in);
         return 1;
     }
-    if (q->aborted || !q->r)
-        return fail_gone(L);
-    if (q->reader.timed_out)
-        return fail_stalled(L, "sent nothing");
-    httpd_read(q->r, true);
-    return task_suspend(L, &q->reader, STALL_MS, ctx, body_k);
+    return await_body(L, q, body_k);
 }
 
 /* req:body([max]) -> string | nil, error */
@@ -438,7 +439,7 @@ static int dispatch(lua_State *L)
 {
     const struct dispatch *d = lua_touserdata(L, 1);
     lua_pushcfunction(L, handle);
-    struct request **slot = lua_newuserdatauv(L, sizeof(*slot), 1);
+    struct request **slot = lua_newuserdatauv(L, sizeof(struct request *), 1);
     *slot = NULL;
     luaL_setmetatable(L, REQUEST_CLASS);
     push_fields(L, d->r);

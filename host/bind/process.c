@@ -1,6 +1,7 @@
 /* The Lua module e2b_process: what the host knows of itself, locks, and how it
  * starts its daemon. */
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "lutil.h"
 
@@ -74,6 +75,21 @@ static int l_isatty(lua_State *L)
 {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
     return 1;
+}
+
+/* verbose(): from now on the program tells on stderr what it does, as with -v */
+static int l_verbose(lua_State *L)
+{
+    (void)L;
+    log_open(STDERR_FILENO, LOG_DEBUG);
+    return 0;
+}
+
+/* log(area, text): a line for -v. No secrets. */
+static int l_log(lua_State *L)
+{
+    log_line(LOG_INFO, luaL_checkstring(L, 1), "%s", luaL_checkstring(L, 2));
+    return 0;
 }
 
 /* ---- the daemon ---------------------------------------------------------- */
@@ -247,6 +263,8 @@ int luaopen_e2b_process(lua_State *L)
                                          {"uid", l_uid},
                                          {"clock", l_clock},
                                          {"isatty", l_isatty},
+                                         {"verbose", l_verbose},
+                                         {"log", l_log},
                                          {"spawn_daemon", l_spawn_daemon},
                                          {"alive", l_alive},
                                          {"lock", l_lock},

@@ -105,7 +105,7 @@ static void hit(struct task *t)
 {
     if (t->status == TASK_WAITING && t->wait) {
         t->hit = true;
-        end_wait(t->wait);
+        task_wake(t->wait);
     }
 }
 
@@ -607,7 +607,7 @@ static void drive_main(struct sched *s)
 
 static void drive_rest(struct sched *s)
 {
-    uint64_t end = loop_now(s->loop) + 2 * TASK_GRACE_MS;
+    uint64_t end = loop_now(s->loop) + 2 * (uint64_t)TASK_GRACE_MS;
     while (s->count > 0 && loop_now(s->loop) < end) {
         cancel_all(s);
         loop_turn(s->loop, 1000);

@@ -411,8 +411,12 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
     const struct cgroup_root *m = &k[CGROUP_MEMORY];
     u->memory_bytes = read_number(
         m, name, m->v2 ? "memory.current" : "memory.usage_in_bytes", "");
-    u->memory_cache_bytes =
+    /* Counted with the cache, but files in tmpfs cannot be dropped. */
+    uint64_t file =
         read_number(m, name, "memory.stat", m->v2 ? "file" : "total_cache");
+    uint64_t shm =
+        read_number(m, name, "memory.stat", m->v2 ? "shmem" : "total_shmem");
+    u->memory_cache_bytes = file > shm ? file - shm : 0;
     u->oom_killed =
         read_number(m, name, m->v2 ? "memory.events" : "memory.oom_control",
                     "oom_kill") > 0;

@@ -1,33 +1,14 @@
 -- App: a calculator that an agent writes in a sandbox, at a URL.
 --
---     e2blua apps/calculator.lua            leaves it running for an hour
---     e2blua apps/calculator.lua --once     ends the sandbox when the page has been fetched
+--     e2blua apps/calculator.lua                 leaves it running for an hour
+--     e2blua apps/calculator.lua --once          ends the sandbox when the page has been fetched
+--     e2blua apps/calculator.lua --record FILE   makes a tape of what the agent does
 local e2b = require "e2b"
 
-local once = false
-for _, word in ipairs(arg) do
-    if word ~= "--once" then
-        io.stderr:write("calculator: there is no option ", word, "; there is --once\n")
-        os.exit(2)
-    end
-    once = true
-end
-
-local result = e2b.agent.run_code_with_service("tasks/calculator.lua", {
+os.exit(e2b.agent.run_app(arg, {
+    name = "calculator",
+    description = "Lets an agent write a calculator as a web page and says its URL.",
+    task = "tasks/calculator.lua",
     template = "web_app",
     service_port = 3000,
-    timeout = 3600,
-})
-if result.exit_code ~= 0 then
-    os.exit(result.exit_code)
-end
-
-if once then
-    local ok, page = pcall(e2b.http.get, result.service_url)
-    e2b.Sandbox.kill(result.sandbox_id)
-    if not ok then
-        error(page, 0)
-    end
-    print(("fetched the page (%d, %d bytes); the sandbox is gone"):format(page.status, #page.body))
-    os.exit(page.status == 200 and 0 or 1)
-end
+}))

@@ -54,5 +54,7 @@ local LAZY = { run_code_in_sandbox = true, run_code_with_service = true }
 return setmetatable(M, { __index = function(_, name)
     if LAZY[name] then
         return require("agent.runner")[name]
+    elseif name == "run_app" then
+        return require("agent.app").run
     end
 end })

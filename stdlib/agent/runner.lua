@@ -5,10 +5,10 @@ local Error = require "e2b.error"
 local check = require "e2b.options"
 local find = require "agent.find"
 local progress = require "agent.progress"
+local run_code = require "e2b.run_code"
 local service = require "agent.service"
 local setup = require "agent.setup"
 local task = require "e2b_task"
-local text = require "agent.text"
 
 local M = {}
 
@@ -17,8 +17,8 @@ local SPEC = { template = "text", timeout = "seconds", env_vars = "map", allow_o
     workdir = "text", tape = "text", record = "text", progress = "boolean" }
 local SERVICE = { service_port = "count", port_timeout = "seconds" }
 
--- Files that run inside the sandbox, and by what.
-local INSIDE = { py = "python3", js = "node", sh = "bash" }
+-- How much of what a task said on standard error goes into its error.
+local TAIL = 4000
 
 -- ---- the task ----------------------------------------------------------------
 
@@ -27,12 +27,12 @@ local function load_task(name)
     if not source then
         Error.raise("file_not_found", ("there is no task %s; looked for %s"):format(name, where))
     end
-    local kind = name:match("%.(%w+)$")
-    if INSIDE[kind] then
-        return { source = source, program = INSIDE[kind], name = name:match("[^/]*$") }
-    elseif kind ~= "lua" then
+    local language = run_code.language_of(name)
+    if not language then
         Error.raise("invalid_argument", ("%s: a task is a .lua file, which runs here, or a .py, "
             .. ".js or .sh file, which runs in the sandbox"):format(name))
+    elseif language ~= "lua" then
+        return { source = source, language = language, name = name:match("[^/]*$") }
     end
     local env = setmetatable({}, { __index = _G })
     local chunk, wrong = load(source, "@" .. where, "t", env)
@@ -82,6 +82,18 @@ local function run_chunk(run, code)
         stderr = ok and "" or tostring(value) .. "\n", error = not ok and value or nil }
 end
 
+-- What a task that failed inside says of it: the end of its standard error has
+-- the traceback.
+local function failure(code, result)
+    local words = ("%s ended with exit code %d"):format(code.name, result.exit_code)
+    local said = result.stderr:gsub("%s+$", "")
+    if #said > TAIL then
+        said = "..." .. said:sub(-TAIL)
+    end
+    return Error.new("command_exit", said ~= "" and words .. ":\n" .. said or words,
+        { result = result })
+end
+
 -- Any other task: uploaded, and run in the working directory.
 local function run_inside(run, code)
     local path = "/tmp/task/" .. code.name
@@ -90,39 +102,58 @@ local function run_inside(run, code)
         run.progress:line((bytes:gsub("\n$", "")))
     end
     local commands = run.sandbox.commands
-    local ok, result = pcall(commands.run, commands, code.program .. " " .. text.quote(path),
+    local ok, result = pcall(commands.run, commands, run_code.command(code.language, path),
         { cwd = run.workdir, envs = run.env_vars, timeout = 0, on_stdout = show,
             on_stderr = show })
-    if not ok then
-        if not Error.is(result, "command_exit") or not result.result then
-            error(result, 0)
-        end
-        result = result.result
+    if ok then
+        return { exit_code = result.exit_code, stdout = result.stdout, stderr = result.stderr }
+    elseif not Error.is(result, "command_exit") or not result.result then
+        error(result, 0)
     end
-    return { exit_code = result.exit_code, stdout = result.stdout, stderr = result.stderr }
+    local r = result.result
+    if r.exit_code == run_code.NOT_FOUND then
+        run_code.check_program(code.name, run.sandbox, code.language, {})
+    end
+    return { exit_code = r.exit_code, stdout = r.stdout, stderr = r.stderr,
+        error = failure(code, r) }
 end
 
 -- ---- what changed ------------------------------------------------------------
 
 local function snapshot(run)
     local result = run.sandbox.commands:run(
-        "find . -type f -printf '%P\\t%C@ %s %i\\0' 2>/dev/null || true", { cwd = run.workdir })
+        "find . -type f -printf '%P\\t%s %C@ %i\\0' 2>/dev/null || true", { cwd = run.workdir })
     local files = {}
     for path, state in result.stdout:gmatch("([^\0]-)\t([^\t\0]*)\0") do
-        files[path] = state
+        files[path] = { state = state, size = math.tointeger(tonumber(state:match("^%d+"))) }
     end
     return files
 end
 
-local function changed(before, after)
-    local out = {}
-    for path, state in pairs(after) do
-        if before[path] ~= state then
-            out[#out + 1] = path
+local function by_path(a, b)
+    return a.path < b.path
+end
+
+-- result.files, added, changed and removed.
+local function compare(result, before, after)
+    local added, changed, removed, files = {}, {}, {}, {}
+    for path, now in pairs(after) do
+        local was = before[path]
+        if not was or was.state ~= now.state then
+            table.insert(was and changed or added, { path = path, size = now.size })
+            files[#files + 1] = path
         end
     end
-    table.sort(out)
-    return out
+    for path, was in pairs(before) do
+        if not after[path] then
+            removed[#removed + 1] = { path = path, size = was.size }
+        end
+    end
+    for _, list in ipairs { added, changed, removed } do
+        table.sort(list, by_path)
+    end
+    table.sort(files)
+    result.files, result.added, result.changed, result.removed = files, added, changed, removed
 end
 
 -- ---- running -----------------------------------------------------------------
@@ -135,9 +166,12 @@ local function run_task(run, code)
     else
         result = run_inside(run, code)
     end
-    result.files = changed(before, snapshot(run))
+    compare(result, before, snapshot(run))
     if result.error then
-        run.progress:line("the task failed: " .. tostring(result.error))
+        -- What a task in the sandbox said has been shown while it ran.
+        local words = tostring(result.error)
+        words = code.chunk and words or words:match("^[^\n]*"):gsub(":$", "")
+        run.progress:line("the task failed: " .. words)
         if Error.is(result.error) and result.error.remedy then
             run.progress:line("  " .. result.error.remedy)
         end
@@ -149,6 +183,12 @@ local function prepare(op, code_file, given, spec)
     check.value(op, "code_file", code_file, "text")
     local o = check.check(op, given, spec)
     local code = load_task(code_file)
+    for _, name in ipairs { "record", "tape" } do
+        if o[name] and not code.chunk then
+            Error.raise("invalid_argument", ("%s: %s goes with a Lua task, whose agent runs here; "
+                .. "%s runs in the sandbox"):format(op, name, code.name), { op = op })
+        end
+    end
     local run = { code_file = code_file, tape = o.tape, record = o.record, env_vars = o.env_vars,
         progress = progress.new { silent = o.progress == false } }
     o.timeout = o.timeout or TIMEOUT
@@ -163,9 +203,11 @@ end
 ---(seconds the sandbox may live, 3600), env_vars, allow_out (hosts the sandbox may reach; none),
 ---workdir (default: the sandbox's), tape (file; default: the one beside the task, when there is no
 ---key), record (file that gets a tape of the run), progress (false: shows nothing)
----@return table result exit_code, files (changed, relative to workdir), stdout, stderr, error,
----sandbox_id
----Raises file_not_found, invalid_argument for a task that does not load; what the engine did.
+---@return table result exit_code, stdout, stderr, sandbox_id; files (paths of those added or
+---changed, relative to workdir); added, changed, removed (arrays of {path, size}; size of a removed
+---one: the last); error (of a task that failed; of one in the sandbox with the end of its stderr)
+---Raises file_not_found, invalid_argument for a task that does not load, unsupported when the
+---sandbox has no program for the task's language; what the engine did.
 function M.run_code_in_sandbox(code_file, opts)
     local o, run, code = prepare("agent.run_code_in_sandbox", code_file, opts, SPEC)
     local sandbox <close> = setup.sandbox(run, o)
@@ -188,7 +230,7 @@ function M.run_code_with_service(code_file, opts)
     local sandbox = setup.sandbox(run, o)
     local guard <close> = setmetatable({ armed = true }, { __close = function(self)
         if self.armed then
-            task.shield(sandbox.kill, sandbox)
+            pcall(task.shield, sandbox.kill, sandbox)
         end
     end })
     local result = run_task(run, code)
@@ -200,6 +242,7 @@ function M.run_code_with_service(code_file, opts)
     result.service_url = sandbox:get_url(o.service_port)
     service.announce(run, result.service_url)
     guard.armed = false
+    setup.release(sandbox)
     return result
 end
 

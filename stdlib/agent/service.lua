@@ -23,9 +23,9 @@ local function listening(sandbox)
     for line in result.stdout:gmatch("[^\n]+") do
         local address, port = line:match("^%S+%s+%S+%s+%S+%s+(%S+):(%d+)%s")
         if port then
-            local program = line:match('users:%(%("([^"]+)"')
+            local server = line:match('users:%(%("([^"]+)"')
             out[#out + 1] = ("%s on %s%s"):format(port, address,
-                program and " (" .. program .. ")" or "")
+                server and " (" .. server .. ")" or "")
         end
     end
     return #out > 0 and table.concat(out, ", ") or "nothing"

@@ -1,17 +1,13 @@
 -- The sandbox that a run gets: engine, template, sandbox, each as a step.
 local Error = require "e2b.error"
-local Sandbox = require "e2b.sandbox"
+local SandboxManager = require "e2b.manager"
 local config = require "e2b.config"
 local dotenv = require "e2b.dotenv"
 local find = require "agent.find"
-local fs = require "e2b_fs"
-local network = require "e2b.network"
-local task = require "e2b_task"
+local id_file = require "e2b.template.id_file"
 local text = require "agent.text"
 
 local M = {}
-
-local MAX_IDS = 64 * 1024
 
 -- Finds the backend; at home this starts the engine and makes the base image.
 local function backend(run)
@@ -27,24 +23,6 @@ local function backend(run)
     local found = config.resolve {}
     step:done(found.backend == "local" and "at home" or found.api_url)
     return found
-end
-
--- ---- .template_id ------------------------------------------------------------
-
--- Lines "<backend url or local> <id>"; a bare id is of the current backend.
-local function recorded(found)
-    local project = dotenv.project()
-    local source = project and fs.read_file(project .. "/.template_id", MAX_IDS)
-    local current = found.backend == "local" and "local" or found.api_url
-    local bare
-    for line in (source or ""):gmatch("[^\r\n]+") do
-        local where, id = line:match("^%s*(%S+)%s+(%S+)%s*$")
-        if where == current then
-            return id
-        end
-        bare = bare or line:match("^%s*(%S+)%s*$")
-    end
-    return bare
 end
 
 -- ---- template files ----------------------------------------------------------
@@ -70,8 +48,9 @@ end
 -- instant, so the file always wins over what was built before.
 local function template_of(run, found, name)
     if not name then
-        local id = recorded(found)
-        return id or "base", id ~= nil
+        local project = dotenv.project()
+        local id = project and id_file.read(project .. "/" .. id_file.NAME, found)
+        return id or "base", id
     end
     local file = name:match("([^/]+)%.lua$")
     local source, where = find.read(file and name or name .. ".lua", "templates")
@@ -86,47 +65,69 @@ end
 
 -- ---- the sandbox -------------------------------------------------------------
 
--- Tasks have no way out unless they name hosts.
-local function create(o, template)
-    local way_out = o.allow_out and #o.allow_out > 0
-    return Sandbox.create(template, { timeout = o.timeout, envs = o.env_vars,
-        allow_internet_access = not way_out and false or nil,
-        network = way_out and { allow_out = o.allow_out, deny_out = { network.ALL_TRAFFIC } }
-            or nil })
+-- Tasks have no way out unless they name hosts; the manager sees to that.
+local function manager_of(run, o, template)
+    return SandboxManager(template, {
+        timeout = o.timeout,
+        envs = o.env_vars,
+        allow_out = o.allow_out,
+        on_warning = function(warning)
+            run.progress:line("warning: " .. warning.message)
+        end,
+        on_retry = function(err, _, pause)
+            run.step:note(("%s; again in %.1f s"):format(text.brief(err.message, 30), pause))
+        end,
+    })
+end
+
+-- A note that names what is not there any more says how to come by it anew.
+local function explain(err, id)
+    if id and Error.is(err) and err.status == 404 then
+        err.message = ("the template %s, which .template_id names for this backend, is gone")
+            :format(id)
+        err.remedy = "build it anew: e2blua build_template.lua FILE"
+    end
+    return err
+end
+
+local function workdir_of(sandbox, o)
+    if o.workdir then
+        sandbox.files:make_dir(o.workdir)
+        return o.workdir
+    end
+    return (sandbox.commands:run("pwd").stdout:gsub("\n$", ""))
 end
 
 ---Makes the sandbox of a run; sets run.sandbox, run.workdir and run.ends_at (seconds since 1970).
 ---@param run table progress
 ---@param o table checked options: template, timeout, env_vars, allow_out, workdir
----@return e2b.Sandbox
+---@return e2b.SandboxManager manager whose sandbox it is; a <close> variable ends it
 ---Raises what the engine did; a template id that is gone says how to build it anew.
 function M.sandbox(run, o)
     local found = backend(run)
-    local template, from_file = template_of(run, found, o.template)
+    local template, noted = template_of(run, found, o.template)
     local step <close> = run.progress:step("sandbox")
-    local ok, sandbox = pcall(create, o, template)
+    run.step = step
+    local manager = manager_of(run, o, template)
+    local ok, sandbox = pcall(manager.start, manager)
     if not ok then
-        if from_file and Error.is(sandbox, "not_found") then
-            sandbox.remedy = "the id in .template_id is gone; build it anew with: e2blua "
-                .. "build_template.lua FILE"
-        end
-        error(sandbox, 0)
+        error(explain(sandbox, noted), 0)
     end
     run.sandbox, run.ends_at = sandbox, os.time() + math.floor(o.timeout)
-    local good, workdir = pcall(function()
-        if o.workdir then
-            sandbox.files:make_dir(o.workdir)
-            return o.workdir
-        end
-        return (sandbox.commands:run("pwd").stdout:gsub("\n$", ""))
-    end)
+    local good, workdir = pcall(workdir_of, sandbox, o)
     if not good then
-        task.shield(sandbox.kill, sandbox)
+        pcall(manager.close, manager)
         error(workdir, 0)
     end
     run.workdir = workdir
     step:done(sandbox.sandbox_id)
-    return sandbox
+    return manager
+end
+
+---Lets the sandbox of a run live on.
+---@param manager e2b.SandboxManager
+function M.release(manager)
+    manager:release()
 end
 
 return M

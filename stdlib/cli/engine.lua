@@ -1,11 +1,22 @@
--- e2blua engine status | stop | logs [-f]: the embedded engine of this home.
--- `engine serve HOME CACHE` is the daemon itself, started by engine.client.
+-- e2blua engine: the embedded engine of this home. `engine serve HOME CACHE` is
+-- the daemon itself, started by engine.client; see cli.lib.main.
 local client = require "engine.client"
-local fs = require "e2b_fs"
+local out = require "cli.lib.out"
 local paths = require "engine.paths"
 local task = require "e2b_task"
 
-local USAGE <const> = "usage: e2blua engine status|stop|logs [-f]"
+local M = {
+    summary = "shows or stops the embedded engine of this machine",
+    text = "It starts by itself when it is needed, and ends when nobody has used it for a while.",
+    example = "e2blua engine logs -f",
+}
+
+function M.define(p)
+    p:command_target("action")
+    p:command("status", "Whether it runs, and what it does; exit code 1 when it does not.")
+    p:command("stop", "Ends it and all its sandboxes.")
+    p:command("logs", "What it has noted."):flag("-f --follow", "Go on until Ctrl-C.")
+end
 
 local function status(p)
     local s = client.status(p)
@@ -13,12 +24,15 @@ local function status(p)
         print("no engine runs in " .. p.home)
         return 1
     end
+    local image = s.image.state
+    if image ~= "ready" then
+        image = image .. ": " .. (s.image.message or s.image.stage or "")
+    end
     print(("engine   pid %d, port %d, up %d s"):format(s.pid, s.port, math.floor(s.uptime)))
     print("home     " .. s.home)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
-    print("image    " .. (s.image.state == "ready" and "ready" or s.image.state .. ": " ..
-        (s.image.message or s.image.stage or "")))
+    print("image    " .. image)
     return 0
 end
 
@@ -28,17 +42,16 @@ local function stop(p)
 end
 
 local function logs(p, follow)
-    local f, why = io.open(p.log, "r")
+    local f <close>, why = io.open(p.log, "r")
     if not f then
-        io.stderr:write("e2blua: no log yet: ", why, "\n")
+        out.complain("no log yet: " .. why)
         return 1
     end
     while true do
         local text = f:read(65536)
         if text then
-            io.stdout:write(text)
+            out.write(io.stdout, text)
         elseif follow then
-            io.stdout:flush()
             task.sleep(0.3)
             f:seek("cur", 0) -- forget the end of file
         else
@@ -47,19 +60,14 @@ local function logs(p, follow)
     end
 end
 
-local verb, first, second = ...
-local p = paths.of()
-if verb == "serve" and first and second then
-    require("engine.serve").run(first, second)
-elseif verb == "status" and not first then
-    os.exit(status(p))
-elseif verb == "stop" and not first then
-    os.exit(stop(p))
-elseif verb == "logs" and (not first or first == "-f") then
-    os.exit(logs(p, first == "-f"))
-else
-    local near = verb and fs and require("e2b.options").nearest and
-        require("e2b.options").nearest(verb, { "status", "stop", "logs" })
-    io.stderr:write(USAGE, near and ("; did you mean " .. near .. "?") or "", "\n")
-    os.exit(2)
+function M.run(args)
+    local p = paths.of()
+    if args.action == "status" then
+        return status(p)
+    elseif args.action == "stop" then
+        return stop(p)
+    end
+    return logs(p, args.follow)
 end
+
+return M

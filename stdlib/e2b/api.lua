@@ -55,6 +55,7 @@ local function failure(config, req, status, headers, body)
         answered = object ~= nil,
         remedy = REMEDIES[status] or status == 404 and req.remedy or nil,
         retryable = RETRIED[status] and headers["should-retry"] ~= "false" or nil,
+        retry_after = tonumber((headers["retry-after"] or ""):match("^%d+$")),
     })
 end
 

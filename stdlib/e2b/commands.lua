@@ -22,6 +22,7 @@ local DEFAULT_TIMEOUT <const> = 60
 ---@field stderr string
 ---@field exit_code integer|nil after its end
 ---@field error string|nil after its end, when it failed
+---@field pty string of a terminal: what has come so far, unless on_data was given
 local Handle = {}
 
 local function joined(self, name)
@@ -39,7 +40,7 @@ end
 local meta = { __name = "e2b.CommandHandle" }
 
 function meta.__index(self, name)
-    if name == "stdout" or name == "stderr" then
+    if name == "stdout" or name == "stderr" or name == "pty" then
         return joined(self, name)
     end
     return Handle[name]
@@ -58,8 +59,10 @@ local function new_handle(commands, stream, pid, callbacks)
         _commands = commands,
         _stream = stream,
         _callbacks = callbacks,
-        _pieces = { stdout = {}, stderr = {} },
-        _text = { stdout = {}, stderr = {} },
+        -- A terminal may be used for hours: what somebody is told is not kept.
+        _forgets = callbacks.pty ~= nil,
+        _pieces = { stdout = {}, stderr = {}, pty = {} },
+        _text = { stdout = {}, stderr = {}, pty = {} },
         _order = {},
         _changed = task.cond(),
         _waiting = 0,
@@ -93,15 +96,21 @@ local function deliver(self, name, bytes)
     end
 end
 
+local function keep(self, name, bytes)
+    if not self._forgets then
+        local pieces = self._pieces[name]
+        pieces[#pieces + 1] = bytes
+        self._order[#self._order + 1] = name
+        self._changed:broadcast()
+    end
+end
+
 local function take_data(self, data)
-    for _, name in ipairs({ "stdout", "stderr" }) do
+    for _, name in ipairs({ "stdout", "stderr", "pty" }) do
         local text = data[name]
         if text and text ~= "" then
             local bytes = Error.check(wire.unbase64(text))
-            local pieces = self._pieces[name]
-            pieces[#pieces + 1] = bytes
-            self._order[#self._order + 1] = name
-            self._changed:broadcast()
+            keep(self, name, bytes)
             deliver(self, name, bytes)
         end
     end
@@ -193,11 +202,11 @@ local function wait_for_news(self)
     self._changed:wait()
 end
 
-local WAIT = { on_stdout = "callable", on_stderr = "callable" }
+local WAIT = { on_stdout = "callable", on_stderr = "callable", on_pty = "callable" }
 
 -- Callbacks given late hear what has come before, too.
 local function replay(self, opts)
-    for option, name in pairs({ on_stdout = "stdout", on_stderr = "stderr" }) do
+    for option, name in pairs({ on_stdout = "stdout", on_stderr = "stderr", on_pty = "pty" }) do
         local callback = opts[option]
         if callback then
             local said = joined(self, name)
@@ -210,7 +219,8 @@ local function replay(self, opts)
 end
 
 ---Waits for the end of the command.
----@param opts? {on_stdout?: fun(bytes: string), on_stderr?: fun(bytes: string)}
+---@param opts? {on_stdout?: fun(bytes: string), on_stderr?: fun(bytes: string), on_pty?:
+--- fun(bytes: string)}
 ---@return e2b.CommandResult result; kind command_exit with `result` when the exit code is not 0
 function Handle:wait(opts)
     check_handle("wait", self)
@@ -223,11 +233,11 @@ function Handle:wait(opts)
 end
 
 ---Iterates over the output, from its beginning to the end of the command:
----`for stream, bytes in handle:output() do`, stream being "stdout" or "stderr".
+---`for stream, bytes in handle:output() do`, stream being "stdout", "stderr" or "pty".
 ---@return fun(): string, string
 function Handle:output()
     check_handle("output", self)
-    local seen, at = 0, { stdout = 0, stderr = 0 }
+    local seen, at = 0, { stdout = 0, stderr = 0, pty = 0 }
     return function()
         while seen == #self._order do
             if self._over or self._callback_failure then
@@ -275,6 +285,10 @@ end
 ---@param opts? {request_timeout?: number}
 function Handle:close_stdin(opts)
     check_handle("close_stdin", self)
+    if not self._commands.close_stdin then
+        Error.raise("unsupported", "close_stdin: the input of a terminal cannot be closed",
+            { op = "close_stdin", remedy = 'send_stdin("\4") is Ctrl-D' })
+    end
     self._commands:close_stdin(self.pid, opts)
 end
 
@@ -310,8 +324,12 @@ local CONNECT = options.spec(options.REQUEST, {
 local USER = options.spec(options.REQUEST)
 local PID = { { "pid", "count" } }
 
--- Opens a stream and reads its first event, which must be the start.
-local function start(self, call, opts)
+---Opens a stream and reads its first event, which must be the start.
+---@param self table with methods kill and send_stdin, for the handle
+---@param call e2b.rpc.Call
+---@param callbacks {stdout?: function, stderr?: function, pty?: function}
+---@return e2b.CommandHandle handle that nobody reads yet
+local function start(self, call, callbacks)
     local stream = rpc.stream(self._connection, call)
     local guard <close> = rpc.guard(stream)
     local message = stream:next()
@@ -321,13 +339,25 @@ local function start(self, call, opts)
             { op = call.op })
     end
     guard.keep = true
-    return new_handle(self, stream, pid, { stdout = opts.on_stdout, stderr = opts.on_stderr })
+    return new_handle(self, stream, pid, callbacks)
 end
 
+---A task of its own reads the handle's stream from now on.
+---@param handle e2b.CommandHandle
+---@return e2b.CommandHandle
 local function in_background(handle)
     handle._reader = task.spawn_quiet(follow, handle)
     return handle
 end
+
+---Output is told to the callbacks and not kept, for what may be endless.
+---@param handle e2b.CommandHandle
+function M.keep_nothing(handle)
+    handle._forgets = true
+end
+
+M.start = start
+M.in_background = in_background
 
 ---Runs a command with `bash -l -c`. In the foreground it waits for the end; with
 ---background = true it returns a handle as soon as the command has started. The
@@ -368,7 +398,7 @@ function Commands:run(cmd, opts, ...)
         request_timeout = o.request_timeout,
         timeout = timeout,
         expired = "the command took longer than %g s and was killed",
-    }, o)
+    }, { stdout = o.on_stdout, stderr = o.on_stderr })
     if o.background then
         return in_background(handle)
     end
@@ -392,7 +422,7 @@ function Commands:connect(pid, opts, ...)
         request_timeout = o.request_timeout,
         timeout = o.timeout or DEFAULT_TIMEOUT,
         expired = "the command ran on after the %g s for following it",
-    }, o))
+    }, { stdout = o.on_stdout, stderr = o.on_stderr }))
 end
 
 ---@class e2b.ProcessInfo

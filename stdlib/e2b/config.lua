@@ -2,6 +2,7 @@
 -- explicit option, then environment and .env, then the embedded engine.
 local Error = require "e2b.error"
 local dotenv = require "e2b.dotenv"
+local process = require "e2b_process"
 
 local M = {}
 
@@ -94,7 +95,20 @@ local function merged(...)
     return all
 end
 
+local told = {}
+
+-- For -v, once each.
+local function tell(config)
+    local text = ("%s, at %s (%s)"):format(config.backend == "local" and "this machine's engine"
+        or "remote", config.api_url, config.why)
+    if not told[text] then
+        told[text] = true
+        process.log("backend", text)
+    end
+end
+
 local function common(config, opts)
+    tell(config)
     local agent = { ["User-Agent"] = "e2blua/" .. M.VERSION }
     config.agent_headers = agent
     config.headers = merged(agent, {
@@ -174,23 +188,37 @@ local function asks_for_remote(opts)
     return nil
 end
 
+---Which backend a call with these options uses, and what decides that. Starts
+---nothing.
+---@param opts? table as of resolve
+---@return "local"|"remote" backend
+---@return string why
+---@return string|nil by what forces this machine, when it does
+function M.which(opts)
+    opts = opts or {}
+    local backend, by = forced(opts)
+    local why, explicit = asks_for_remote(opts)
+    if backend == "remote" then
+        return "remote", by .. "=remote"
+    elseif not why or backend == "local" and not explicit then
+        return "local", backend and by .. "=local" or "no server is configured"
+    end
+    return "remote", why, backend == "local" and by or nil
+end
+
 ---What a call with these options talks to. Starts the embedded engine when it
 ---is that one.
 ---@param opts? table options of a call, checked against options.API
 ---@return e2b.Config
 function M.resolve(opts)
     opts = opts or {}
-    local backend, by = forced(opts)
-    local why, explicit = asks_for_remote(opts)
-    if backend == "remote" then
-        return common(remote(opts, by .. "=remote"), opts)
-    end
-    if not why or backend == "local" and not explicit then
-        return common(embedded(backend and by .. "=local" or "no server is configured"), opts)
+    local backend, why, by = M.which(opts)
+    if backend == "local" then
+        return common(embedded(why), opts)
     end
     local config = remote(opts, why)
     -- What is forced to be local must not spend money, whatever a script says.
-    if backend == "local" and not M.is_loopback(config.api_url) then
+    if by and not M.is_loopback(config.api_url) then
         Error.raise("invalid_argument",
             ("%s asks for %s, but %s=local allows this machine only"):format(why,
                 config.api_url, by),

@@ -11,6 +11,7 @@
 ---@field errno? integer error number of the operating system
 ---@field code? string `error_code` of an E2B answer, or the Connect code
 ---@field retryable? boolean the same call may succeed later, nothing was done
+---@field retry_after? integer seconds the server asks to wait before the call is repeated
 ---@field result? table command_exit: {stdout, stderr, exit_code, error}
 ---@field remedy? string what to do about it
 ---@field cause? any the error behind this one

@@ -3,6 +3,7 @@ local task = require "e2b.task"
 
 ---@class e2b
 ---@field Sandbox e2b.Sandbox
+---@field SandboxManager fun(template?: string, opts?: table): e2b.SandboxManager
 ---@field Template e2b.Template
 ---@field wait_for_port fun(port: integer): e2b.ReadyCmd
 ---@field wait_for_url fun(url: string, status_code?: integer): e2b.ReadyCmd
@@ -51,6 +52,7 @@ end
 
 local PARTS = {
     Sandbox = "e2b.sandbox",
+    SandboxManager = "e2b.manager",
     Template = "e2b.template",
     agent = "agent",
     http = "e2b.http",

@@ -24,6 +24,7 @@ local V1_TIMEOUT <const> = 300
 ---@field traffic_access_token? string
 ---@field files e2b.Files
 ---@field commands e2b.Commands
+---@field pty e2b.Pty
 local Sandbox = {}
 Sandbox.__index = Sandbox
 Sandbox.__name = "e2b.Sandbox"
@@ -58,6 +59,7 @@ local function object_of(config, answer, op)
         traffic_access_token = type(traffic) == "string" and traffic or nil,
         files = require("e2b.files").new(connection),
         commands = require("e2b.commands").new(connection),
+        pty = require("e2b.pty").new(connection),
         _connection = connection,
         _config = config,
     }, Sandbox)
@@ -322,6 +324,66 @@ function Sandbox.get_info(self, opts, ...)
     }, id)))
 end
 
+---@class e2b.SandboxMetrics
+---@field timestamp integer seconds since 1970
+---@field cpu_count integer
+---@field cpu_used_pct number percent of all its processors
+---@field mem_used integer bytes
+---@field mem_total integer bytes
+---@field mem_cache integer bytes
+---@field disk_used integer bytes
+---@field disk_total integer bytes
+
+local METRICS = { start = "seconds", end_ = "seconds" }
+local MIN_METRICS <const> = "0.1.5"
+
+local function metrics_of(m)
+    return {
+        timestamp = m.timestampUnix or timestamp.parse(m.timestamp),
+        cpu_count = m.cpuCount,
+        cpu_used_pct = m.cpuUsedPct,
+        mem_used = m.memUsed,
+        mem_total = m.memTotal,
+        mem_cache = plain(m.memCache) or 0,
+        disk_used = m.diskUsed,
+        disk_total = m.diskTotal,
+    }
+end
+
+---What a sandbox uses, measured about every 5 seconds; oldest first.
+---@param self string|e2b.Sandbox
+---@param opts? table start, end_ number seconds since 1970, default its start and now;
+--- request_timeout; of the class function also the API options of create
+---@return e2b.SandboxMetrics[] metrics may be empty in the first seconds
+--- Raises sandbox_not_found, invalid_argument, template (its daemon is too old).
+function Sandbox.get_metrics(self, opts, ...)
+    local op = "Sandbox.get_metrics"
+    local config, id, o = target(op, self, {}, METRICS, opts, ...)
+    if o.start and o.end_ and o.start > o.end_ then
+        Error.raise("invalid_argument",
+            ("%s: start (%d) is after end_ (%d)"):format(op, o.start // 1, o.end_ // 1),
+            { op = op })
+    elseif getmetatable(self) == Sandbox and not rpc.at_least(self.envd_version, MIN_METRICS) then
+        Error.raise("template", op .. ": this sandbox's daemon is too old for metrics",
+            { op = op, remedy = "build its template anew" })
+    end
+    local list = api.call(config, not_found({
+        op = op,
+        method = "GET",
+        path = transport.path("/sandboxes/%s/metrics", id),
+        query = {
+            { "start", o.start and ("%d"):format(o.start // 1) },
+            { "end", o.end_ and ("%d"):format(math.ceil(o.end_)) },
+        },
+        ok = { [200] = true },
+    }, id))
+    local metrics = {}
+    for i, m in ipairs(list or {}) do
+        metrics[i] = metrics_of(m)
+    end
+    return metrics
+end
+
 -- The filter's own encoding, inside that of the query string.
 local function metadata_filter(metadata)
     local names, parts = {}, {}
@@ -485,6 +547,19 @@ function Sandbox:is_running(opts, ...)
     end
     Error.raise(rpc.http_failure(conn, op, status, body))
     return false
+end
+
+---Uploads a file of this machine into the working directory and runs it there.
+---@param language "python"|"javascript"|"bash"|"lua"
+---@param file string path on this machine
+---@param opts? table args string[] for the script; background, cwd, envs, user, stdin, on_stdout,
+--- on_stderr, timeout (default 60 s, 0: none), request_timeout as of commands:run
+---@return e2b.CommandResult|e2b.CommandHandle
+--- Raises as commands:run: command_exit (with `result`), timeout; file_not_found when there is no
+--- such file here; unsupported when the sandbox has no program for the language.
+function Sandbox:run_code(language, file, opts, ...)
+    options.object("Sandbox.run_code", self, Sandbox)
+    return require("e2b.run_code").run(self, language, file, opts, ...)
 end
 
 -- ---- addresses ---------------------------------------------------------------

@@ -26,7 +26,13 @@ Builds.__index = Builds
 
 ---@param E table
 function M.new(E)
-    return setmetatable({ E = E, running = {}, count = 0 }, Builds)
+    return setmetatable({
+        E = E,
+        running = {}, -- build id -> build
+        unseen = {}, -- ids of builds whose status nobody has asked for
+        making = {}, -- layer key -> cond, broadcast once it is made
+        count = 0,
+    }, Builds)
 end
 
 -- ---- the log ----------------------------------------------------------------
@@ -90,7 +96,17 @@ function Builds:cached(key)
     return nil
 end
 
--- Runs fn(run, box) in a sandbox on the layers; its upper stays in dir.
+-- The layer of a key that another build is just making: waits for it.
+function Builds:shared(key)
+    local id, meta = self:cached(key)
+    while not id and self.making[key] do
+        self.making[key]:wait()
+        id, meta = self:cached(key)
+    end
+    return id, meta
+end
+
+-- Runs fn(box) in a sandbox on the layers; its upper stays in dir.
 function Builds:in_sandbox(build, layers, context, fn)
     local E = self.E
     local id = "b" .. state.random_id(20)
@@ -119,7 +135,8 @@ function Builds:in_sandbox(build, layers, context, fn)
     if not ok then
         local usage = box.handle:usage()
         if usage and usage.oom_killed and Error.is(err) then
-            err.message = err.message .. (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
+            err.message = err.message ..
+                (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
         end
     end
     task.shield(E.boxes.discard, E.boxes, box, ok)
@@ -129,9 +146,25 @@ function Builds:in_sandbox(build, layers, context, fn)
     return dir
 end
 
+-- Runs fn; builds that need the same layer wait meanwhile.
+function Builds:alone(key, fn, ...)
+    if self.making[key] then -- a forced build does not wait
+        return fn(...)
+    end
+    local cond = task.cond()
+    self.making[key] = cond
+    local ok, result = pcall(fn, ...)
+    self.making[key] = nil
+    cond:broadcast()
+    if not ok then
+        error(result, 0)
+    end
+    return result
+end
+
 -- Executes one step in a sandbox and seals what it wrote as a layer.
-function Builds:make_layer(build, parent, layers, step, key, context)
-    local E = self.E
+function Builds:make_layer(build, step, key, context)
+    local E, parent, layers = self.E, build.top, build.layers
     local write, flush = line_log(build, "info", step.number, step.prefix)
     local dir = self:in_sandbox(build, layers, context, function(box)
         local function run(spec, mine)
@@ -146,7 +179,7 @@ function Builds:make_layer(build, parent, layers, step, key, context)
         steps.execute(step, context, run, box)
     end)
     local id = key
-    if engine.layer_meta(E.paths.cache, key) then -- forced: beside the one in use
+    if build.forced and engine.layer_meta(E.paths.cache, key) then -- beside the one in use
         id = hash.sha256(key .. wire.random(16))
     end
     local ok, err = engine.layer_seal(E.paths.cache, dir, "u", id, json.encode {
@@ -157,7 +190,7 @@ function Builds:make_layer(build, parent, layers, step, key, context)
         context = context,
         created_at = state.time(state.now()),
     })
-    E.boxes:remove_dir(dir)
+    E.boxes.remove_dir(dir)
     Error.check(ok, err)
     E.state:set("layer:" .. key, id)
     return id
@@ -185,7 +218,8 @@ function Builds:base_of(build)
         return base
     end
     if not BASE_IMAGES[spec.fromImage or ""] then
-        Error.raise("build", ("the image %q cannot be had: the embedded engine has no registry of images yet; " ..
+        Error.raise("build", ("the image %q cannot be had: the embedded engine has no registry" ..
+            " of images yet; " ..
             "begin with from_base_image() or from_template()"):format(tostring(spec.fromImage)))
     end
     return self.E.templates:resolve("base")
@@ -206,8 +240,11 @@ function Builds:step(build, number, raw, total)
         add_entry(build, "info", build.at, ("%s [%s]"):format(text, key:sub(1, 12)))
         return
     end
-    local id, meta = self:cached(key)
-    if id and not build.forced then
+    local id, meta
+    if not build.forced then
+        id, meta = self:shared(key)
+    end
+    if id then
         add_entry(build, "info", build.at, ("CACHED %s [%s]"):format(text, key:sub(1, 12)))
         build.context = copy_context(meta.context)
     else
@@ -220,7 +257,7 @@ function Builds:step(build, number, raw, total)
                 :format(MAX_LAYERS))
         end
         local context = copy_context(build.context)
-        id = self:make_layer(build, build.top, build.layers, step, key, context)
+        id = self:alone(key, self.make_layer, self, build, step, key, context)
         build.context = context
     end
     build.top = id
@@ -230,7 +267,7 @@ end
 local function start_record(build, base)
     local spec = build.request
     if not spec.startCmd and not spec.readyCmd then
-        return base.start, true
+        return base.start
     end
     return {
         cmd = spec.startCmd,
@@ -244,20 +281,22 @@ end
 -- The start command must work once before a template is called ready.
 function Builds:finalize(build, base)
     build.at = "finalize"
-    add_entry(build, "info", "finalize", ("[finalize] Finalizing template build [%s]"):format(build.top:sub(1, 12)))
-    local record, inherited = start_record(build, base)
+    add_entry(build, "info", "finalize",
+        ("[finalize] Finalizing template build [%s]"):format(build.top:sub(1, 12)))
+    local record = start_record(build, base)
     build.start = record
     if not record then
         return
     end
     local proof = "ready:" .. hash.sha256(json.encode { build.top, record })
-    if (inherited or self.E.state:get(proof)) and not build.forced then
+    if self.E.state:get(proof) and not build.forced then
         return
     end
     if record.cmd then
         add_entry(build, "info", "finalize", "Running start command: " .. record.cmd)
     end
-    add_entry(build, "info", "finalize", "Waiting for template to be ready: " .. (record.ready or "sleep 20"))
+    add_entry(build, "info", "finalize",
+        "Waiting for template to be ready: " .. (record.ready or "sleep 20"))
     local logs = {
         start = { line_log(build, "info", "finalize", "[start] ") },
         ready = { line_log(build, "debug", "finalize", "[ready] ") },
@@ -265,10 +304,10 @@ function Builds:finalize(build, base)
     local dir = self:in_sandbox(build, build.layers, build.context, function(box)
         start.at_build(box.target, record, function(which, stream, bytes)
             logs[which][1](stream, bytes)
-        end)
+        end, self.E.ready_seconds)
     end)
     logs.start[2]()
-    self.E.boxes:remove_dir(dir)
+    self.E.boxes.remove_dir(dir)
     self.E.state:set(proof, "1")
     add_entry(build, "info", "finalize", "Template is ready")
 end
@@ -279,7 +318,8 @@ function Builds:execute(build)
     build.at = "base"
     local base = self:base_of(build)
     local from = build.request.fromTemplate or build.request.fromImage
-    add_entry(build, "info", "base", ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
+    add_entry(build, "info", "base",
+        ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
     build.top, build.layers = base.layer, base.layers
     build.context = copy_context(base.context)
     for number, raw in ipairs(list) do
@@ -291,12 +331,13 @@ end
 local function reason_of(build, err)
     local message
     if Error.is(err, "cancelled") then
-        return { message = "build was cancelled" }
+        return { message = "build was cancelled" .. (build.why and ": " .. build.why or "") }
     elseif Error.is(err, "build") then
         message = err.message
     else
         log.error("build %s, step %s: %s", build.id, tostring(build.at), tostring(err))
-        message = Error.is(err) and err.message or "An internal error occurred; the engine's log has it."
+        message = Error.is(err) and err.message
+            or "An internal error occurred; the engine's log has it."
     end
     if Error.is(err, "build") and build.network_note then
         message = message .. " (" .. build.network_note .. ")"
@@ -307,9 +348,11 @@ end
 function Builds:finish(build, ok, err)
     local db, now = build.db, state.now()
     if ok then
-        add_entry(build, "info", nil, ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
+        add_entry(build, "info", nil,
+            ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
         db:transaction(function()
-            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4, updated_at = ?5," ..
+            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
+                " updated_at = ?5," ..
                 " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
                 build.start and json.encode(build.start), now)
             self.E.templates:assign(build.template_id, build.id, build.tags)
@@ -318,23 +361,50 @@ function Builds:finish(build, ok, err)
     end
     local reason = reason_of(build, err)
     add_entry(build, "error", reason.step, "Build failed: " .. reason.message)
-    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3 WHERE id = ?1",
-        build.id, json.encode(reason), now)
+    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3" ..
+        " WHERE id = ?1", build.id, json.encode(reason), now)
 end
 
 -- ---- the calls --------------------------------------------------------------
 
 function Builds:row(template_id, build_id)
-    return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2", build_id, template_id)
+    return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2", build_id,
+        template_id)
 end
 
----Ends the running build of a template.
-function Builds:cancel(template_id)
-    local current = self.running[template_id]
-    if current then
-        current.task:cancel()
-        pcall(current.task.join, current.task, 30)
+---Ends running builds.
+---@param why string
+---@param chosen fun(build: table): boolean
+function Builds:cancel(why, chosen)
+    local ending = {}
+    for _, build in pairs(self.running) do
+        if chosen(build) then
+            ending[#ending + 1] = build
+            build.why = why
+            build.task:cancel()
+        end
     end
+    for _, build in ipairs(ending) do
+        pcall(build.task.join, build.task, 30)
+    end
+end
+
+local function share_a_tag(a, b)
+    for _, tag in ipairs(a.tags) do
+        for _, other in ipairs(b.tags) do
+            if tag == other then
+                return true
+            end
+        end
+    end
+    return false
+end
+
+-- A newer build takes the place of one that is under way; the same asked for
+-- twice (two runs of a script side by side) is no newer one.
+local function supersedes(new, old)
+    return new.template_id == old.template_id and share_a_tag(new, old) and
+        (new.text ~= old.text or new.forced or old.forced)
 end
 
 ---POST /v2/templates/{id}/builds/{build}
@@ -347,7 +417,6 @@ function Builds:start(template_id, build_id, request)
     elseif (request.fromImage ~= nil) == (request.fromTemplate ~= nil) then
         http.fail(400, "exactly one of fromImage and fromTemplate is needed")
     end
-    self:cancel(template_id)
     local build = {
         id = build_id,
         template_id = template_id,
@@ -359,19 +428,21 @@ function Builds:start(template_id, build_id, request)
         tags = json.decode(row.spec).tags,
         request = request,
         forced = request.force == true,
+        text = json.encode { request, row.cpu_count, row.memory_mb },
     }
-    self.E.state:exec("UPDATE builds SET status = 'building', updated_at = ?2 WHERE id = ?1", build_id, build.began)
-    build.unseen = true -- clients expect to see it building once
+    self.E.state:exec("UPDATE builds SET status = 'building', updated_at = ?2 WHERE id = ?1",
+        build_id, build.began)
+    self:cancel("a newer build of the same template was started", function(old)
+        return supersedes(build, old)
+    end)
+    self.unseen[build_id] = true -- clients expect to see it building once
     self.count = self.count + 1
-    self.running[template_id] = build
+    self.running[build_id] = build
     build.task = task.spawn_quiet(function()
         local ok, err = pcall(self.execute, self, build)
         task.shield(self.finish, self, build, ok, err)
         self.count = self.count - 1
-        if self.running[template_id] == build then
-            self.running[template_id] = nil
-        end
-        self.last = build
+        self.running[build_id] = nil
     end)
 end
 
@@ -390,27 +461,19 @@ function Builds:status(template_id, build_id, offset, limit, level)
     if not row then
         http.fail(400, ("Build '%s' not found"):format(build_id))
     end
-    local status = row.status
-    for _, build in pairs { self.running[template_id] or false, self.last or false } do
-        if build and build.id == build_id and build.unseen then
-            build.unseen = false
-            status = "building"
-        end
-    end
+    local status = self.unseen[build_id] and "building" or row.status
+    self.unseen[build_id] = nil
     local min = LEVELS[level or "debug"]
     if not min then
-        http.fail(400, ("validation error: level must be debug, info, warn or error, not %q"):format(level))
+        http.fail(400, ("validation error: level must be debug, info, warn or error, not %q")
+            :format(level))
     end
     local entries = json.array {}
-    local seen = 0
-    for _, line in ipairs(self.E.state:rows(
-        "SELECT at, level, step, message FROM build_logs WHERE build_id = ?1 ORDER BY seq", build_id)) do
-        if LEVELS[line.level] >= min then
-            seen = seen + 1
-            if seen > offset and #entries < math.min(limit, PAGE) then
-                entries[#entries + 1] = entry_of(line)
-            end
-        end
+    for i, line in ipairs(self.E.state:rows("SELECT at, level, step, message FROM build_logs" ..
+        " WHERE build_id = ?1 AND CASE level WHEN 'debug' THEN 1 WHEN 'info' THEN 2" ..
+        " WHEN 'warn' THEN 3 ELSE 4 END >= ?2 ORDER BY seq LIMIT ?3 OFFSET ?4", build_id, min,
+        math.min(limit, PAGE), offset)) do
+        entries[i] = entry_of(line)
     end
     local reason = row.reason and json.decode(row.reason)
     if reason then
@@ -433,16 +496,18 @@ end
 
 ---What an engine that died was building ends in an error.
 function Builds:clean_up()
-    self.E.state:exec("UPDATE builds SET status = 'error', reason = ?1, finished_at = ?2 WHERE status = 'building'",
-        json.encode { message = "the engine ended while it was building; build again: finished steps are kept" },
+    self.E.state:exec("UPDATE builds SET status = 'error', reason = ?1, finished_at = ?2" ..
+        " WHERE status = 'building'",
+        json.encode { message = "the engine ended while it was building; build again: finished" ..
+            " steps are kept" },
         state.now())
 end
 
 ---Ends all running builds.
 function Builds:end_all()
-    for template_id in pairs(self.running) do
-        self:cancel(template_id)
-    end
+    self:cancel("the engine ends", function()
+        return true
+    end)
 end
 
 return M

@@ -16,8 +16,11 @@ local STOP_SECONDS <const> = 30
 local INHERITED = {
     "^PATH$", "^HOME$", "^USER$", "^LOGNAME$", "^LANG$", "^LC_", "^TZ$", "^TMPDIR$", "^XDG_",
     "^[a-z]+_proxy$", "^[A-Z]+_PROXY$", "^SSL_CERT_", "^NODE_EXTRA_CA_CERTS$", "^CURL_CA_BUNDLE$",
-    "^REQUESTS_CA_BUNDLE$", "^npm_config_registry$", "^NPM_CONFIG_REGISTRY$", "^PIP_INDEX_URL$",
-    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^[A-Z]+SAN_OPTIONS$",
+    "^REQUESTS_CA_BUNDLE$", "^npm_config_registry$", "^NPM_CONFIG_REGISTRY$", "^PIP_[A-Z_]+$",
+    "^UV_INDEX_URL$", "^UV_DEFAULT_INDEX$", "^YARN_NPM_REGISTRY_SERVER$", "^GOPROXY$", "^GOSUMDB$",
+    "^E2BLUA_HOSTS_FILE$",
+    "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
+    "^[A-Z]+SAN_OPTIONS$",
 }
 
 local function daemon_environment()
@@ -46,6 +49,8 @@ function M.call(p, method, target, timeout)
         method = method,
         url = "http://localhost" .. target,
         unix = p.socket,
+        -- A kept connection would only be one more thing that ends with the engine.
+        headers = { Connection = "close" },
         timeout = timeout or 10,
     }
     if not x then
@@ -86,23 +91,33 @@ function M.info(p)
     return type(info) == "table" and info.port and info or nil
 end
 
----Asks the running engine to end; kills its sandboxes.
----@param p engine.Paths
----@return boolean stopped false: none ran
-function M.stop(p)
-    if not M.call(p, "POST", "/_engine/stop", STOP_SECONDS) then
-        return false
-    end
+-- Waits until no engine holds the home; ask is called until then.
+local function await_end(p, ask)
     local deadline = task.now() + STOP_SECONDS
     while task.now() < deadline do
-        local lock <close>, err = process.lock(p.lock)
-        if lock or err then
-            return true
+        do
+            local lock <close>, err = process.lock(p.lock)
+            if lock or err then
+                return
+            end
         end
+        ask()
         task.sleep(0.02)
     end
     Error.raise("timeout", ("the engine did not end within %d s"):format(STOP_SECONDS),
         { deadline = "request", remedy = "look at " .. p.log })
+end
+
+---Asks the running engine to end, also one that is only starting; kills its
+---sandboxes.
+---@param p engine.Paths
+---@return boolean stopped false: none ran
+function M.stop(p)
+    local asked = false
+    await_end(p, function()
+        asked = asked or M.call(p, "POST", "/_engine/stop", STOP_SECONDS) ~= nil
+    end)
+    return asked
 end
 
 local function log_tail(p)
@@ -125,13 +140,14 @@ local function start(p)
             return status
         end
         if not process.alive(pid) then
-            Error.raise("internal", "the engine ended at its start; its log ends:\n  " .. log_tail(p),
-                { remedy = "see " .. p.log })
+            Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
+                log_tail(p), { remedy = "see " .. p.log })
         end
         task.sleep(wait)
         wait = math.min(wait * 1.5, 0.1)
     end
-    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log ends:\n  %s")
+    Error.raise("timeout", ("the engine did not answer within %d s of its start; its log" ..
+        " ends:\n  %s")
         :format(START_SECONDS, log_tail(p)), { deadline = "request", remedy = "see " .. p.log })
 end
 
@@ -161,7 +177,8 @@ local function await_image(p, status, progress)
         task.sleep(0.3)
         status = M.call(p, "GET", "/_engine/status", 10)
         if not status then
-            Error.raise("internal", "the engine ended while it made the base image; its log ends:\n  "
+            Error.raise("internal",
+                "the engine ended while it made the base image; its log ends:\n  "
                 .. log_tail(p), { remedy = "see " .. p.log })
         end
     end
@@ -178,7 +195,12 @@ end
 
 local function running(p)
     local status = M.info(p) and M.call(p, "GET", "/_engine/status", 10)
-    if status and status.build_id ~= paths.build_id() then
+    if not status then
+        return nil
+    elseif status.stopping then
+        await_end(p, function() end)
+        return nil
+    elseif status.build_id ~= paths.build_id() then
         replace(p, status)
         return nil
     end

@@ -28,7 +28,8 @@ local function list_of(network, name)
     local out = {}
     for key, text in pairs(list) do
         if math.type(key) ~= "integer" or type(text) ~= "string" then
-            http.fail(400, ("validation error: network.%s must be an array of strings"):format(name))
+            http.fail(400, ("validation error: network.%s must be an array of strings")
+                :format(name))
         end
         out[key] = text
     end
@@ -47,7 +48,8 @@ local function check_dns_servers(network)
             good = good and #part <= 3 and tonumber(part) <= 255
         end
         if not good then
-            http.fail(400, ("validation error: network.dnsServers: %q is not an IPv4 address"):format(ip))
+            http.fail(400, ("validation error: network.dnsServers: %q is not an IPv4 address")
+                :format(ip))
         end
     end
 end
@@ -63,7 +65,8 @@ function M.policy(internet, network)
     if http.field(network, "egressProxy", "table") then
         http.fail(403, "network.egressProxy is not enabled for this team")
     end
-    local policy, err = engine.egress_policy { allow = allow, deny = internet == false and { ALL } or deny }
+    deny = internet == false and { ALL } or deny
+    local policy, err = engine.egress_policy { allow = allow, deny = deny }
     if not policy then
         http.fail(400, err.message)
     end
@@ -73,11 +76,10 @@ end
 -- ---- what build steps need of this machine ----------------------------------
 
 local PROXIES = { "http_proxy", "https_proxy", "all_proxy", "ftp_proxy" }
-local MIRRORS = { "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "NPM_CONFIG_REGISTRY",
-    "npm_config_registry", "YARN_NPM_REGISTRY_SERVER", "GOPROXY", "GOSUMDB" }
+local MIRRORS = { "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX",
+    "NPM_CONFIG_REGISTRY", "npm_config_registry", "YARN_NPM_REGISTRY_SERVER", "GOPROXY", "GOSUMDB" }
 local PLAIN = { "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "no_proxy", "NO_PROXY" }
-local CA_NAMES = { "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO" }
+local CA_NAMES = { "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT" }
 local PORTS = { http = 80, https = 443, socks5 = 1080, socks5h = 1080, socks4 = 1080 }
 
 -- Calls found(scheme, host, port) for each URL of a text.
@@ -126,7 +128,8 @@ end
 local function config_files(env)
     local home = env.HOME or "/root"
     return {
-        pip = { env.PIP_CONFIG_FILE or "/etc/pip.conf", home .. "/.config/pip/pip.conf", home .. "/.pip/pip.conf" },
+        pip = { env.PIP_CONFIG_FILE or "/etc/pip.conf", home .. "/.config/pip/pip.conf",
+            home .. "/.pip/pip.conf" },
         npm = { home .. "/.npmrc", "/usr/local/etc/npmrc", "/usr/etc/npmrc", "/etc/npmrc" },
     }
 end
@@ -233,7 +236,7 @@ function M.new()
     local build_env = machine_env(env)
     local pins = pins_of(build_env)
     local cas = {}
-    if engine.extra_cas() then
+    if (engine.extra_cas() or 0) > 0 then
         for _, name in ipairs(CA_NAMES) do
             cas[name] = BUNDLE
         end
@@ -297,8 +300,8 @@ end
 function Egress:note(id)
     local report = self.way:report(id)
     if report and report.refused > 0 then
-        return ("%d connection%s refused by policy, the last: %s; allow with allow_out"):format(report.refused,
-            report.refused == 1 and "" or "s", table.concat(report.last, ", "))
+        return ("%d connection%s refused by policy, the last: %s; allow with allow_out"):format(
+            report.refused, report.refused == 1 and "" or "s", table.concat(report.last, ", "))
     end
 end
 

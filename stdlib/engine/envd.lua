@@ -65,6 +65,28 @@ function M.post(target, path, body, opts)
     return text ~= "" and json.decode(text) or {}
 end
 
+---One GET for JSON.
+---@param target engine.EnvdTarget
+---@param path string
+---@param opts? {timeout: number|nil}
+---@return table answer
+function M.get(target, path, opts)
+    local limit = opts and opts.timeout or 10
+    local x <close> = Error.check(httpc.open {
+        url = "http://envd" .. path,
+        unix = target.socket,
+        headers = headers_of(target),
+        timeout = limit,
+        idle_timeout = limit,
+    })
+    local status = Error.check(x:wait())
+    local text = read_all(x)
+    if status >= 300 then
+        refuse(status, text)
+    end
+    return Error.check(json.decode(text))
+end
+
 ---Sets what all processes of the sandbox get.
 ---@param target engine.EnvdTarget
 ---@param init {env: table<string,string>, user: string, workdir: string|nil}
@@ -135,7 +157,8 @@ local function messages(x)
                 if doc.error then
                     local kind = doc.error.code == "deadline_exceeded" and "timeout" or "internal"
                     Error.raise(kind, doc.error.message or doc.error.code,
-                        { code = doc.error.code, deadline = kind == "timeout" and "command" or nil })
+                        { code = doc.error.code,
+                            deadline = kind == "timeout" and "command" or nil })
                 end
                 return nil
             end
@@ -161,7 +184,8 @@ end
 
 ---Runs a command in a login shell and waits for its end.
 ---@param target engine.EnvdTarget
----@param spec {command: string, user: string|nil, cwd: string|nil, envs: table|nil, timeout: number|nil}
+---@param spec {command: string, user: string|nil, cwd: string|nil, envs: table|nil,
+--- timeout: number|nil}
 ---@param on_output fun(stream: "stdout"|"stderr", bytes: string)
 ---@param on_start? fun(pid: integer)
 ---@return {exit_code: integer, error: string|nil}
@@ -206,7 +230,8 @@ function M.start(target, spec, on_output, on_end)
     end)
     if not pid and not failure and not started:wait(30) then
         job:cancel()
-        Error.raise("timeout", "envd did not start the command within 30 s", { deadline = "request" })
+        Error.raise("timeout", "envd did not start the command within 30 s",
+            { deadline = "request" })
     end
     if failure then
         error(failure, 0)

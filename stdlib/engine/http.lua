@@ -213,8 +213,7 @@ local function run(router, req, key)
     if req.method == "OPTIONS" then
         return 204, nil, PREFLIGHT
     end
-    local private = req.path:find("^/_engine/") ~= nil
-    if private and not req.unix then
+    if route and route.private and not req.unix then
         M.fail(404, "this endpoint is served on the engine's unix socket alone")
     end
     if not (route and route.open) then
@@ -224,7 +223,8 @@ local function run(router, req, key)
         end
     end
     if not route then
-        M.fail(params and 405 or 404, ("%s %s is not a call of this engine"):format(req.method, req.path))
+        M.fail(params and 405 or 404,
+            ("%s %s is not a call of this engine"):format(req.method, req.path))
     end
     return route.handler(setmetatable({ req = req, params = params }, Context))
 end
@@ -252,6 +252,11 @@ function M.handler(router, key, touched)
                 or "an internal error; the engine's log has it" })
         end
     end
+end
+
+---Marks the last added route as one for the unix socket alone.
+function Router:private_last()
+    self.routes[#self.routes].private = true
 end
 
 ---Marks the last added route as one that needs no key.

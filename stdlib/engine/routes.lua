@@ -1,6 +1,8 @@
 -- The calls of the control plane. Source: control plane reference, section 4.
 local http = require "engine.http"
 local json = require "e2b_json"
+local logs = require "engine.logs"
+local metrics = require "engine.metrics"
 local sandboxes = require "engine.sandboxes"
 local wire = require "e2b_wire"
 
@@ -27,7 +29,8 @@ local function metadata_filter(text)
         if not name then
             bad_metadata()
         end
-        want[wire.unescape(name, true) or bad_metadata()] = wire.unescape(value, true) or bad_metadata()
+        want[wire.unescape(name, true) or bad_metadata()] =
+            wire.unescape(value, true) or bad_metadata()
     end
     return want
 end
@@ -36,7 +39,8 @@ local function states_of(text)
     local states = {}
     for name in (text or "running,paused"):gmatch("[^,]+") do
         if name ~= "running" and name ~= "paused" then
-            http.fail(400, ("validation error: state must be running or paused, not %q"):format(name))
+            http.fail(400, ("validation error: state must be running or paused, not %q")
+                :format(name))
         end
         states[name] = true
     end
@@ -45,15 +49,18 @@ end
 
 -- Microseconds of an RFC 3339 time.
 local function parse_time(text)
-    local y, mo, d, h, mi, s, rest = text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
+    local y, mo, d, h, mi, s, rest =
+        text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
     if not y then
-        http.fail(400, ("validation error: startedAfter must be an RFC 3339 time, not %q"):format(text))
+        http.fail(400, ("validation error: startedAfter must be an RFC 3339 time, not %q")
+            :format(text))
     end
     local fraction, zone = rest:match("^%.(%d+)(.*)$")
     zone = zone or rest
     local days = M.days(tonumber(y), tonumber(mo), tonumber(d))
     local us = ((days * 24 + h) * 60 + mi) * 60 + s
-    us = math.tointeger(us) * 1000000 + math.tointeger(tonumber(((fraction or "0") .. "000000"):sub(1, 6)))
+    us = math.tointeger(us) * 1000000 +
+        math.tointeger(tonumber(((fraction or "0") .. "000000"):sub(1, 6)))
     local sign, zh, zm = zone:match("^([+-])(%d%d):?(%d%d)$")
     if sign then
         local offset = (zh * 60 + zm) * 60 * 1000000
@@ -174,9 +181,34 @@ local function sandbox_routes(r, E)
     end)
     for prefix, v2 in pairs { [""] = false, ["/v2"] = true } do
         r:on("POST", prefix .. "/sandboxes/:id/connect", function(ctx)
-            return 200, E.boxes:connect(ctx.params.id, http.field(ctx:json(), "timeout", "integer"), v2)
+            return 200, E.boxes:connect(ctx.params.id,
+                http.field(ctx:json(), "timeout", "integer"), v2)
         end)
     end
+end
+
+local function watching_routes(r, E)
+    local far = math.maxinteger
+    r:on("GET", "/sandboxes/metrics", function(ctx)
+        return 200, metrics.last_of(E.boxes, ctx:query("sandbox_ids") or "")
+    end)
+    r:on("GET", "/sandboxes/:id/metrics", function(ctx)
+        return 200, E.boxes:metrics(ctx.params.id, ctx:number("start", nil, 0, far),
+            ctx:number("end", nil, 0, far))
+    end)
+    r:on("GET", "/sandboxes/:id/logs", function(ctx)
+        return 200, E.boxes.logs:v1(ctx.params.id, ctx:number("start", 0, 0, far),
+            ctx:number("limit", logs.LIMIT, 1, far))
+    end)
+    r:on("GET", "/v2/sandboxes/:id/logs", function(ctx)
+        return 200, E.boxes.logs:v2(ctx.params.id, {
+            cursor = ctx:number("cursor", nil, 0, far),
+            limit = ctx:number("limit", logs.LIMIT, 1, logs.LIMIT),
+            direction = ctx:query("direction") or "backward",
+            level = ctx:query("level"),
+            search = ctx:query("search"),
+        })
+    end)
 end
 
 local function host_of(E, req)
@@ -203,18 +235,23 @@ local function build_routes(r, E)
     end)
     r:on("GET", "/templates/:id/builds/:build/status", function(ctx)
         return 200, E.builds:status(ctx.params.id, ctx.params.build,
-            ctx:number("logsOffset", 0, 0, 1 << 40), ctx:number("limit", PAGE, 1, PAGE), ctx:query("level"))
+            ctx:number("logsOffset", 0, 0, 1 << 40), ctx:number("limit", PAGE, 1, PAGE),
+            ctx:query("level"))
     end)
 end
 
 local function template_routes(r, E)
-    r:on("GET", "/templates/aliases/:alias", function(ctx) return 200, E.templates:alias(ctx.params.alias) end)
+    r:on("GET", "/templates/aliases/:alias", function(ctx)
+        return 200, E.templates:alias(ctx.params.alias)
+    end)
     r:on("POST", "/templates/tags", function(ctx) return 201, E.templates:add_tags(ctx:json()) end)
     r:on("DELETE", "/templates/tags", function(ctx)
         E.templates:remove_tags(ctx:json())
         return 204
     end)
-    r:on("GET", "/templates/:ref/tags", function(ctx) return 200, E.templates:tags(ctx.params.ref) end)
+    r:on("GET", "/templates/:ref/tags", function(ctx)
+        return 200, E.templates:tags(ctx.params.ref)
+    end)
     r:on("GET", "/templates", function() return 200, E.templates:list() end)
     r:on("DELETE", "/templates/:ref", function(ctx)
         E.templates:delete(ctx.params.ref)
@@ -229,14 +266,17 @@ function M.new(E)
     local r = http.router()
     r:on("GET", "/health", function() return 200, "Health check successful" end)
     r:open_last()
+    watching_routes(r, E)
     sandbox_routes(r, E)
     build_routes(r, E)
     template_routes(r, E)
     r:on("GET", "/_engine/status", function() return 200, E:status() end)
+    r:private_last()
     r:on("POST", "/_engine/stop", function()
         E:stop()
         return 200, json.decode("{}")
     end)
+    r:private_last()
     return r
 end
 

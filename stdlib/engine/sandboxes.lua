@@ -8,6 +8,8 @@ local fs = require "e2b_fs"
 local http = require "engine.http"
 local json = require "e2b_json"
 local log = require "engine.log"
+local logs = require "engine.logs"
+local metrics = require "engine.metrics"
 local start = require "engine.start"
 local state = require "engine.state"
 local task = require "e2b_task"
@@ -21,7 +23,8 @@ local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
 local DISK_MB <const> = 0
 
-local HOSTS <const> = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
+local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
+    "::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
 
 local Boxes = {}
 Boxes.__index = Boxes
@@ -29,7 +32,8 @@ Boxes.__index = Boxes
 ---@param E table the engine: state, paths, proxy, boot_id
 ---@return table
 function M.new(E)
-    return setmetatable({ E = E, live = {}, count = 0, changed = task.cond() }, Boxes)
+    return setmetatable({ E = E, live = {}, count = 0, changed = task.cond(),
+        logs = logs.new() }, Boxes)
 end
 
 -- ---- launching --------------------------------------------------------------
@@ -37,14 +41,16 @@ end
 ---Makes a sandbox's process on the given layers and initialises its envd.
 ---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
 --- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
---- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil, build_id: string|nil,
---- started_at: integer, end_at: integer}
+--- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil,
+--- build_id: string|nil, started_at: integer, end_at: integer}
 ---@return table box {id, handle, target, dir}
 function Boxes:launch(spec)
     local E = self.E
-    E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at, end_at," ..
+    E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at," ..
+        " end_at," ..
         " boot_id, doc) VALUES(?1, ?2, 'starting', ?3, ?4, ?5, ?6, ?7, ?8)", spec.id, spec.kind,
-        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id, json.encode(spec.doc))
+        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id,
+        json.encode(spec.doc))
     local box = {
         id = spec.id,
         dir = spec.dir,
@@ -53,10 +59,14 @@ function Boxes:launch(spec)
     }
     local ok, err = pcall(self.launch_process, self, box, spec)
     if not ok then
-        self:discard(box)
+        task.shield(self.discard, self, box) -- also when the engine is ending
         error(err, 0)
     end
     return box
+end
+
+function Boxes:group_of(id)
+    return "e2blua/" .. self.E.home_hash .. "/" .. id
 end
 
 function Boxes:launch_process(box, spec)
@@ -75,7 +85,7 @@ function Boxes:launch_process(box, spec)
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
         tmp_tmpfs = spec.tmp_tmpfs,
-        cgroup = "e2blua/" .. E.home_hash .. "/" .. spec.id,
+        cgroup = self:group_of(spec.id),
     })
     local info = box.handle:info()
     box.no_network = E.egress:add(spec.id, box.handle, spec.policy)
@@ -107,12 +117,12 @@ function Boxes:discard(box, keep_dir)
     end
     os.remove(box.target.socket)
     if not keep_dir then
-        self:remove_dir(box.dir)
+        Boxes.remove_dir(box.dir)
     end
     E.state:exec("DELETE FROM sandboxes WHERE id = ?1", box.id)
 end
 
-function Boxes:remove_dir(dir)
+function Boxes.remove_dir(dir)
     local parent, name = dir:match("^(.*)/([^/]+)$")
     local ok, err = engine.remove_tree(parent, name)
     if not ok then
@@ -221,6 +231,7 @@ function Boxes:create(doc, v2)
             token = want.secure and wire.random(32) or nil,
         },
     }
+    metrics.begin(record)
     local env = {}
     for _, from in ipairs { E.egress:sandbox_env(), want.env } do
         for name, value in pairs(from) do
@@ -263,11 +274,14 @@ function Boxes:open(record, build, want)
         access_token = record.target.token,
     }
     task.spawn_quiet(self.watch, self, record)
+    self:note(record, "info", "the sandbox starts", { template = want.template })
     if build.start and build.start.cmd then
         local ok, err = pcall(start.at_create, record.target, build.start)
         if not ok then
+            local text = Error.is(err) and err.message or tostring(err)
+            self:note(record, "error", text)
             self:end_it(record)
-            http.fail(500, Error.is(err) and err.message or tostring(err), "sandbox_create_failed")
+            http.fail(500, text, "sandbox_create_failed")
         end
     end
     if record.state ~= "starting" then
@@ -279,6 +293,11 @@ function Boxes:open(record, build, want)
     self:save_end(record)
     E.templates:spawned(build.template_id)
     log.info("sandbox %s created from %s, ends in %d s", record.id, want.template, want.timeout)
+    self:note(record, "info", ("the sandbox is ready and ends in %d s"):format(want.timeout))
+    for _, text in ipairs(record.doc.notes) do
+        self:note(record, "warn", text)
+    end
+    task.spawn_quiet(metrics.sample, record)
     return wire_sandbox(E, record)
 end
 
@@ -287,8 +306,9 @@ function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
         local usage = record.handle:usage()
-        log.warn("sandbox %s ended by itself (%s%s)", record.id, tostring(how),
-            usage and usage.oom_killed and ", out of memory" or "")
+        local why = tostring(how) .. (usage and usage.oom_killed and ", out of memory" or "")
+        log.warn("sandbox %s ended by itself (%s)", record.id, why)
+        self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))
         self:end_it(record)
     end
 end
@@ -312,6 +332,8 @@ function Boxes:end_it(record)
         self:discard(record)
         self.live[record.id] = nil
         self.count = self.count - 1
+        self:note(record, "info", "the sandbox has ended")
+        self.logs:close(record.id)
         record.gone = true
         record.ended:broadcast()
         self.changed:broadcast()
@@ -338,6 +360,7 @@ function Boxes:reap()
             if record.state == "running" then
                 if record.end_at <= now then
                     log.info("sandbox %s has reached its end", record.id)
+                    self:note(record, "warn", "the sandbox has reached its timeout")
                     task.spawn_quiet(self.end_it, self, record)
                 elseif not nearest or record.end_at < nearest then
                     nearest = record.end_at
@@ -355,14 +378,20 @@ function Boxes:clean_up()
     local E = self.E
     local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
     for _, row in ipairs(rows) do
-        if row.boot_id == E.boot_id and row.pid then
-            local ok, err = engine.kill { pid = row.pid, start_time = row.start_time, cgroup = row.cgroup }
+        if row.boot_id == E.boot_id then
+            -- Without a pid the engine died while it launched: the group has what there is.
+            local ok, err = engine.kill {
+                pid = row.pid,
+                start_time = row.start_time,
+                cgroup = row.cgroup or self:group_of(row.id),
+            }
             if not ok then
                 log.error("sandbox %s of an earlier engine does not end: %s", row.id, err.message)
             end
         end
         os.remove(E.paths.run .. "/" .. row.id .. ".sock")
-        self:remove_dir((row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/") .. row.id)
+        local parent = row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/"
+        Boxes.remove_dir(parent .. row.id)
         E.state:exec("DELETE FROM sandboxes WHERE id = ?1", row.id)
     end
     return #rows
@@ -389,10 +418,29 @@ function Boxes:save_end(record)
     self.E.state:exec("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
         record.end_at, record.started_at)
     self.changed:broadcast()
-    local ok, err = pcall(envd.deadline, record.target, math.max(0, record.end_at - state.now()) / 1e6)
+    local ok, err = pcall(envd.deadline, record.target,
+        math.max(0, record.end_at - state.now()) / 1e6)
     if not ok then
         log.warn("sandbox %s: its envd was not told its end: %s", record.id, tostring(err))
     end
+end
+
+---Adds a line to a sandbox's own log, which its owner can read.
+---@param record table
+---@param level "debug"|"info"|"warn"|"error"
+---@param message string
+---@param fields? table<string, string>
+function Boxes:note(record, level, message, fields)
+    self.logs:add(record.id, level, message, fields)
+end
+
+---GET /sandboxes/{id}/metrics
+---@param id string
+---@param from? integer seconds since 1970
+---@param to? integer
+---@return table[] answer
+function Boxes:metrics(id, from, to)
+    return metrics.of(self:find(id), from, to)
 end
 
 ---DELETE /sandboxes/{id}
@@ -452,7 +500,8 @@ function Boxes:set_network(id, doc)
         record.doc.internet = internet
     end
     self.E.egress:set(record.id, policy)
-    self.E.state:exec("UPDATE sandboxes SET doc = ?2 WHERE id = ?1", record.id, json.encode(record.doc))
+    self.E.state:exec("UPDATE sandboxes SET doc = ?2 WHERE id = ?1", record.id,
+        json.encode(record.doc))
 end
 
 local function listed(record)

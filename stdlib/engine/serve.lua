@@ -9,10 +9,12 @@ local http = require "engine.http"
 local httpd = require "e2b_httpd"
 local json = require "e2b_json"
 local log = require "engine.log"
+local metrics = require "engine.metrics"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
+local start = require "engine.start"
 local state = require "engine.state"
 local task = require "e2b_task"
 local templates = require "engine.templates"
@@ -40,6 +42,7 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        stopping = self.stopping or false,
     }
 end
 
@@ -65,7 +68,6 @@ local function listen(E, router)
             if v6 then
                 log.info("no IPv6 loopback: %s", v6.message)
             end
-            Error.check(server:add { unix = E.paths.socket })
             return server
         end
         if err.kind ~= "network" and err.errno ~= 98 then
@@ -151,6 +153,7 @@ local function open(p)
     }, Engine)
     local env = fs.environ()
     E.idle = tonumber(env.E2BLUA_IDLE) or IDLE_SECONDS
+    E.ready_seconds = tonumber(env.E2BLUA_READY_SECONDS) or start.BUILD_SECONDS
     E.first_port = math.tointeger(tonumber(env.E2BLUA_PORT)) or FIRST_PORT
     E.state = state.open(p.db)
     E.key = key_of(E)
@@ -173,16 +176,27 @@ local function close(E, server)
     log.info("the engine has ended")
 end
 
+-- A client that looks whether an engine is there holds the lock for a moment.
+local function lock_home(p)
+    for _ = 1, 50 do
+        local lock, err = process.lock(p.lock)
+        if lock then
+            return lock
+        elseif err then
+            error(err, 0)
+        end
+        task.sleep(0.02)
+    end
+    Error.raise("unsupported", "another engine runs in " .. p.home)
+end
+
 ---Runs the engine of this home until it is asked to end or idle.
 ---@param home string
 ---@param cache string
 function M.run(home, cache)
     local p = paths.of(home, cache)
     make_folders(p)
-    local lock <close>, err = process.lock(p.lock)
-    if not lock then
-        Error.raise("unsupported", err and err.message or "another engine runs in " .. home)
-    end
+    local _ <close> = lock_home(p)
     local E = open(p)
     local ready = engine.image_ready(p.cache)
     if ready then
@@ -194,16 +208,22 @@ function M.run(home, cache)
         log.warn("removed %d sandboxes that an earlier engine had left behind", left)
     end
     E.builds:clean_up()
+    E.uploads:clean_up()
     E.domain = "e2b.localhost"
     local server = listen(E, routes.new(E))
     E.domain = "e2b.localhost:" .. E.port
+    -- Clients take an answer on the unix socket for a sign that the rest is there.
     write_info(E)
+    Error.check(server:add { unix = E.paths.socket })
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
     local image = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
+    local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
+    E.stopping = true
     task.shield(close, E, server)
     reaper:cancel()
+    meter:cancel()
     if image then
         image:cancel()
     end

@@ -8,7 +8,8 @@ local task = require "e2b_task"
 local M = {}
 
 local CREATE_SECONDS <const> = 50 -- official clients give up at 60
-local BUILD_SECONDS <const> = 600
+---Seconds that a build waits for its ready command.
+M.BUILD_SECONDS = 600
 local DEFAULT_READY <const> = "sleep 20"
 local TAIL <const> = 4096
 
@@ -46,13 +47,13 @@ local function await_ready(target, record, running, deadline, on_output)
             return false
         end
         local ok, result = pcall(envd.run, target, command_of(record, ready, left), on_output)
-        if ok and result.exit_code == 0 then
-            return true
-        end
         if not ok and not Error.is(result, "timeout") then
             error(result, 0)
         end
         running()
+        if ok and result.exit_code == 0 then
+            return true
+        end
         task.sleep(math.min(pause, math.max(0, deadline - task.now())))
         pause = math.min(pause * 1.5, 2)
     end
@@ -70,7 +71,8 @@ local function begin(target, record, on_line)
     end)
     local function running()
         if outcome and outcome.exit_code ~= 0 then
-            Error.raise("build", ("start command failed: error running start command: %s; its output ends:\n%s")
+            Error.raise("build",
+                ("start command failed: error running start command: %s; its output ends:\n%s")
                 :format(outcome.error or "unknown", tail()))
         end
     end
@@ -87,8 +89,9 @@ function M.at_create(target, record)
     end
     local deadline = task.now() + CREATE_SECONDS
     if not await_ready(target, record, running, deadline, function() end) then
-        Error.raise("timeout", ("the start command was not ready within %d s (ready command: %s); " ..
-            "its output ends:\n%s"):format(CREATE_SECONDS, record.ready, tail()), { deadline = "request" })
+        Error.raise("timeout", ("the start command was not ready within %d s (ready command:" ..
+            " %s); its output ends:\n%s"):format(CREATE_SECONDS, record.ready, tail()),
+            { deadline = "request" })
     end
 end
 
@@ -96,19 +99,20 @@ end
 ---@param target engine.EnvdTarget
 ---@param record table
 ---@param on_output fun(command: "start"|"ready", stream: string, bytes: string)
-function M.at_build(target, record, on_output)
+---@param seconds number
+function M.at_build(target, record, on_output, seconds)
     local running = function() end
     if record.cmd then
         running = begin(target, record, function(stream, bytes)
             on_output("start", stream, bytes)
         end)
     end
-    local deadline = task.now() + BUILD_SECONDS
+    local deadline = task.now() + seconds
     if not await_ready(target, record, running, deadline, function(stream, bytes)
         on_output("ready", stream, bytes)
     end) then
-        Error.raise("build", ("ready command failed: ready command timed out after %d s: %s")
-            :format(BUILD_SECONDS, record.ready or DEFAULT_READY))
+        Error.raise("build", ("ready command failed: ready command timed out after %g s: %s")
+            :format(seconds, record.ready or DEFAULT_READY))
     end
 end
 

@@ -8,6 +8,7 @@ local M = {}
 local STEP_SECONDS <const> = 3600
 local USUAL_PATH <const> = ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 local STAGE <const> = "/.e2b-copy"
+local TREE <const> = STAGE .. "/tree"
 
 ---One word for a shell, as Python's shlex.quote makes it.
 ---@param text string
@@ -43,7 +44,8 @@ end
 
 local function must(step, result, what)
     if result.exit_code ~= 0 then
-        Error.raise("build", ("%s: %s"):format(what, result.error or "exit status " .. result.exit_code),
+        Error.raise("build", ("%s: %s")
+            :format(what, result.error or "exit status " .. result.exit_code),
             { result = { exit_code = result.exit_code }, op = step.type })
     end
 end
@@ -81,7 +83,7 @@ set -eu
 path=$1 user=$2 above=$1 made=
 while [ ! -e "$above" ]; do made=$above; above=$(dirname -- "$above"); done
 mkdir -p -- "$path"
-[ -z "$made" ] || chown -R -- "$user:$user" "$made"
+[ -z "$made" ] || chown -R -- "$user:" "$made"
 cd -- "$path"
 pwd
 ]]
@@ -102,7 +104,8 @@ id -u -- "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash -- "$1"
 ]]
 
 function HANDLERS.USER(step, context, run)
-    as_root(step, run, script(USER, step.args[1]), ("failed to set the user '%s'"):format(step.args[1]))
+    as_root(step, run, script(USER, step.args[1]),
+        ("failed to set the user '%s'"):format(step.args[1]))
     context.user = step.args[1]
 end
 
@@ -119,7 +122,8 @@ function HANDLERS.ENV(step, context, run)
     for i = 1, #step.args, 2 do
         local name, value = step.args[i], step.args[i + 1]
         if value:find("$", 1, true) then
-            value = as_root(step, run, expansion(value), ("failed to expand the value of '%s'"):format(name))
+            value = as_root(step, run, expansion(value),
+                ("failed to expand the value of '%s'"):format(name))
         end
         env[name] = value
     end
@@ -140,13 +144,30 @@ local function static_prefix(src)
     return table.concat(parts, "/")
 end
 
+local function source_in(tree, src)
+    local prefix = static_prefix(src)
+    return prefix == "" and tree or tree .. "/" .. prefix
+end
+
+local UNPACK <const> = [[set -eu; cd "$1"; mkdir tree; tar -C tree -xpf archive; rm archive]]
+
 local COPY <const> = [[
 set -eu
-src=$1 target=$2 owner=$3 mode=$4 home=$5 named=$6
+src=$1 target=$2 owner=$3 mode=$4 folder=$5 user=$6 tree=$7 named=$8
+# What some clients take for a pattern others take for a name.
+if [ -e "$tree/$named" ] || [ -L "$tree/$named" ]; then
+    src=$tree/${named%/}
+fi
 case $target in
 /*) ;;
-*) [ -n "$home" ] || home=$(getent passwd "${owner%%:*}" | cut -d: -f6)
-   target=${home%/}/$target ;;
+*) [ -n "$folder" ] || folder=$(getent passwd "$user" | cut -d: -f6)
+   target=${folder%/}/$target ;;
+esac
+# "name:" is the name's own group; a bare number may have none.
+case $owner in
+*:*) ;;
+*[!0-9]*) owner=$owner: ;;
+*) owner=$owner:$owner ;;
 esac
 if [ -L "$src" ]; then
     mkdir -p -- "$(dirname -- "$target")"
@@ -177,16 +198,19 @@ fi
 
 function HANDLERS.COPY(step, context, run, box)
     local src, dest, owner, mode = table.unpack(step.args)
-    local user = owner and owner ~= "" and owner or context.user
-    if not user:find(":", 1, true) then
-        user = user .. ":" .. user
-    end
+    owner = owner and owner ~= "" and owner or context.user
     envd.put(box.target, STAGE .. "/archive", step.archive)
-    as_root(step, run, script([[set -eu; cd "$1"; mkdir tree; tar -C tree -xpf archive; rm archive]], STAGE),
+    local ok, err = pcall(as_root, step, run, script(UNPACK, STAGE),
         "failed to unpack the files of '" .. src .. "'")
-    local from = STAGE .. "/tree/" .. static_prefix(src)
-    as_root(step, run, script(COPY, (from:gsub("/$", "")), dest, user, mode or "", context.workdir or "", src),
-        "failed to move files in sandbox")
+    if not ok then
+        if Error.is(err, "build") then -- else it would be taken for good again
+            os.remove(step.archive)
+            err.message = err.message .. "; the upload was dropped, build again to send it anew"
+        end
+        error(err, 0)
+    end
+    as_root(step, run, script(COPY, source_in(TREE, src), dest, owner, mode or "",
+        context.workdir or "", context.user, TREE, src), "failed to move files in sandbox")
     as_root(step, run, script([[rm -rf -- "$1"]], STAGE), "failed to clean up")
 end
 

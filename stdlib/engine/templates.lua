@@ -4,6 +4,7 @@ local engine = require "e2b_engine"
 local http = require "engine.http"
 local json = require "e2b_json"
 local state = require "engine.state"
+local uploads = require "engine.uploads"
 
 local M = {}
 
@@ -28,13 +29,15 @@ end
 function Templates:set_base(layer)
     local db, now = self.E.state, state.now()
     db:transaction(function()
-        db:exec("INSERT OR IGNORE INTO templates(id, public, created_at, updated_at) VALUES(?1, 1, ?2, ?2)",
-            BASE_TEMPLATE, now)
-        db:exec("INSERT OR REPLACE INTO aliases(alias, template_id) VALUES('base', ?1)", BASE_TEMPLATE)
-        db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at, updated_at," ..
+        db:exec("INSERT OR IGNORE INTO templates(id, public, created_at, updated_at)" ..
+            " VALUES(?1, 1, ?2, ?2)", BASE_TEMPLATE, now)
+        db:exec("INSERT OR REPLACE INTO aliases(alias, template_id) VALUES('base', ?1)",
+            BASE_TEMPLATE)
+        db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at," ..
+            " updated_at," ..
             " finished_at, layer, context) VALUES(?1, ?2, 'ready', 2, 1024, ?3, ?3, ?3, ?4, ?5)" ..
-            " ON CONFLICT(id) DO UPDATE SET layer = ?4, context = ?5", BASE_BUILD, BASE_TEMPLATE, now,
-            layer, json.encode { user = "user" })
+            " ON CONFLICT(id) DO UPDATE SET layer = ?4, context = ?5", BASE_BUILD, BASE_TEMPLATE,
+            now, layer, json.encode { user = "user" })
         db:exec("INSERT OR IGNORE INTO tags(template_id, tag, build_id, created_at)" ..
             " VALUES(?1, 'default', ?2, ?3)", BASE_TEMPLATE, BASE_BUILD, now)
     end)
@@ -67,8 +70,8 @@ end
 local function parse_or_fail(text)
     local name, tag, namespace = M.parse(text)
     if not name then
-        http.fail(400, ("Invalid template reference: %s; expected [namespace/]name[:tag] of a-z, 0-9, - and _")
-            :format(text))
+        http.fail(400, ("Invalid template reference: %s; expected [namespace/]name[:tag] of" ..
+            " a-z, 0-9, - and _"):format(text))
     end
     return name, tag, namespace
 end
@@ -96,8 +99,8 @@ end
 -- The ready build that a template's tag points to, as a row.
 function Templates:tagged(id, tag)
     if is_uuid(tag) then
-        return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2 AND status = 'ready'",
-            tag, id)
+        return self.E.state:row("SELECT * FROM builds WHERE id = ?1 AND template_id = ?2" ..
+            " AND status = 'ready'", tag, id)
     end
     return self.E.state:row("SELECT b.* FROM tags t JOIN builds b ON b.id = t.build_id" ..
         " WHERE t.template_id = ?1 AND t.tag = ?2", id, tag)
@@ -157,8 +160,8 @@ end
 
 ---Counts a sandbox made of the template.
 function Templates:spawned(id)
-    self.E.state:exec("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1 WHERE id = ?1",
-        id, state.now())
+    self.E.state:exec("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
+        " WHERE id = ?1", id, state.now())
 end
 
 -- ---- POST /v3/templates ------------------------------------------------------
@@ -167,8 +170,8 @@ local function check_resources(doc)
     local cpu = http.field(doc, "cpuCount", "integer", 2)
     local memory = http.field(doc, "memoryMB", "integer", 1024)
     if cpu < 1 or memory < 128 then
-        http.fail(400, ("validation error: cpuCount must be at least 1 and memoryMB at least 128, not %d and %d")
-            :format(cpu, memory))
+        http.fail(400, ("validation error: cpuCount must be at least 1 and memoryMB at least" ..
+            " 128, not %d and %d"):format(cpu, memory))
     elseif cpu > MAX_CPU then
         http.fail(400, ("CPU count must be at most %d"):format(MAX_CPU))
     elseif cpu ~= 1 and cpu % 2 ~= 0 then
@@ -176,7 +179,8 @@ local function check_resources(doc)
     elseif memory % 2 ~= 0 then
         http.fail(400, "Memory must be divisible by 2")
     elseif memory > MAX_MEMORY then
-        http.fail(400, ("Memory can't be higher than %d MiB (the largest of this engine)"):format(MAX_MEMORY))
+        http.fail(400, ("Memory can't be higher than %d MiB (the largest of this engine)")
+            :format(MAX_MEMORY))
     end
     return cpu, memory
 end
@@ -210,18 +214,24 @@ local function wanted_tags(doc, tag)
     return tags
 end
 
--- Older builds of the same tags that were never started end here.
+-- Builds of the same tags that were never started end here, once their upload
+-- links have expired: until then their client may be sending files, and the same
+-- build asked for twice at once must not fail.
 function Templates:supersede(id, tags)
     local wanted = {}
     for _, tag in ipairs(tags) do
         wanted[tag] = true
     end
     for _, row in ipairs(self.E.state:rows(
-        "SELECT id, spec FROM builds WHERE template_id = ?1 AND status = 'waiting'", id)) do
+        "SELECT id, spec FROM builds WHERE template_id = ?1 AND status = 'waiting'" ..
+        " AND created_at < ?2",
+        id, state.now() - uploads.LINK_SECONDS * 1000000)) do
         for _, tag in ipairs(json.decode(row.spec).tags) do
             if wanted[tag] then
-                self.E.state:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3 WHERE id = ?1",
-                    row.id, json.encode { message = "the build was superseded by a newer one." }, state.now())
+                self.E.state:exec("UPDATE builds SET status = 'error', reason = ?2," ..
+                    " updated_at = ?3 WHERE id = ?1",
+                    row.id, json.encode { message = "the build was superseded by a newer one." },
+                    state.now())
                 break
             end
         end
@@ -258,7 +268,8 @@ function Templates:register(doc)
             db:exec("INSERT INTO templates(id, created_at, updated_at) VALUES(?1, ?2, ?2)", id, now)
             db:exec("INSERT INTO aliases(alias, template_id) VALUES(?1, ?2)", name, id)
         end
-        db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at, updated_at, spec)" ..
+        db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at," ..
+            " updated_at, spec)" ..
             " VALUES(?1, ?2, 'waiting', ?3, ?4, ?5, ?5, ?6)", build, id, cpu, memory, now,
             json.encode { tags = json.array(tags), name = name })
     end)
@@ -276,7 +287,8 @@ end
 ---Points the tags of a finished build to it.
 function Templates:assign(template_id, build_id, tags)
     for _, tag in ipairs(tags) do
-        self.E.state:exec("INSERT INTO tags(template_id, tag, build_id, created_at) VALUES(?1, ?2, ?3, ?4)" ..
+        self.E.state:exec("INSERT INTO tags(template_id, tag, build_id, created_at)" ..
+            " VALUES(?1, ?2, ?3, ?4)" ..
             " ON CONFLICT(template_id, tag) DO UPDATE SET build_id = ?3, created_at = ?4",
             template_id, tag, build_id, state.now())
     end
@@ -304,7 +316,8 @@ local ZERO_BUILD <const> = "00000000-0000-0000-0000-000000000000"
 
 function Templates:describe(row)
     local db = self.E.state
-    local last = db:row("SELECT * FROM builds WHERE template_id = ?1 ORDER BY created_at DESC LIMIT 1", row.id)
+    local last = db:row("SELECT * FROM builds WHERE template_id = ?1" ..
+        " ORDER BY created_at DESC LIMIT 1", row.id)
     local ready = db:row("SELECT b.* FROM tags t JOIN builds b ON b.id = t.build_id" ..
         " WHERE t.template_id = ?1 ORDER BY t.created_at DESC LIMIT 1", row.id)
     local count = db:row("SELECT count(*) AS n FROM builds WHERE template_id = ?1", row.id).n
@@ -359,11 +372,13 @@ function Templates:delete(ref)
     end
     for _, record in pairs(self.E.boxes.live) do
         if record.template_id == id then
-            http.fail(400, ("cannot delete template '%s' because there are running sandboxes using it")
-                :format(name))
+            http.fail(400, ("cannot delete template '%s' because there are running sandboxes" ..
+                " using it"):format(name))
         end
     end
-    self.E.builds:cancel(id)
+    self.E.builds:cancel("its template was deleted", function(build)
+        return build.template_id == id
+    end)
     self.E.state:exec("DELETE FROM templates WHERE id = ?1", id)
 end
 
@@ -413,7 +428,9 @@ function Templates:tags(ref)
     local id, out = self:must_find(ref), json.array {}
     for _, row in ipairs(self.E.state:rows(
         "SELECT tag, build_id, created_at FROM tags WHERE template_id = ?1 ORDER BY tag", id)) do
-        out[#out + 1] = { tag = row.tag, buildID = row.build_id, createdAt = state.time(row.created_at) }
+        out[#out + 1] = {
+            tag = row.tag, buildID = row.build_id, createdAt = state.time(row.created_at),
+        }
     end
     return out
 end

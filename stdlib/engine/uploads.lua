@@ -7,7 +7,8 @@ local wire = require "e2b_wire"
 
 local M = {}
 
-local LINK_SECONDS <const> = 1800
+---Seconds that an upload link is good for.
+M.LINK_SECONDS = 1800
 
 local Uploads = {}
 Uploads.__index = Uploads
@@ -23,6 +24,15 @@ local function check_hash(text)
     end
 end
 
+---Removes what uploads have left that an engine which died was taking.
+function Uploads:clean_up()
+    for _, name in ipairs(fs.list(self.E.paths.uploads) or {}) do
+        if name:find("%.tmp$") then
+            os.remove(self.E.paths.uploads .. "/" .. name)
+        end
+    end
+end
+
 function Uploads:token(name, expires)
     return hash.sha256(hash.sha256(self.secret .. name) .. self.secret .. expires)
 end
@@ -32,7 +42,7 @@ end
 ---@param host string what the client called us
 function Uploads:link(name, host)
     check_hash(name)
-    local expires = tostring(os.time() + LINK_SECONDS)
+    local expires = tostring(os.time() + M.LINK_SECONDS)
     return {
         present = fs.stat(self.E.paths.uploads .. "/" .. name) ~= nil,
         url = ("http://%s/_upload/%s?expires=%s&token=%s"):format(host, name, expires,

@@ -13,10 +13,10 @@ local task = require "e2b_task"
 
 -- The first request opens a connection that stays in the client's pool; others
 -- leave nothing there.
-do
+t.before(function()
     local sandbox <close> = Sandbox.create { timeout = 30, allow_internet_access = false }
     sandbox.commands:run("true")
-end
+end)
 local ALONE = { headers = { Connection = "close" } }
 
 local function get(url)

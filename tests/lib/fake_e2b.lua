@@ -137,6 +137,8 @@ local function one_sandbox(self, req, id, action, body)
     elseif action == "/timeout" and method == "POST" then
         s.timeout = body.timeout
         return req:reply(204)
+    elseif action == "/metrics" and method == "GET" then
+        return reply_json(req, 200, json.array(s.metrics or {}))
     elseif action == "/connect" and method == "POST" then
         s.timeout = body.timeout
         return reply_json(req, 200, created(s))
@@ -171,7 +173,8 @@ end
 -- ---- files ---------------------------------------------------------------------------------
 
 local function full(path)
-    return path:sub(1, 1) == "/" and path or "/home/user/" .. path
+    path = path:sub(1, 1) == "/" and path or "/home/user/" .. path
+    return (path:gsub("/%.%f[/\0]", ""))
 end
 
 local function info(self, path)
@@ -339,6 +342,10 @@ function Process:stderr(bytes)
     self:emit({ data = { stderr = wire.base64(bytes) } })
 end
 
+function Process:terminal(bytes)
+    self:emit({ data = { pty = wire.base64(bytes) } })
+end
+
 function Process:exit(code)
     self.over = true
     local status = code == 0 and "exit status 0" or "exit status " .. code
@@ -399,7 +406,7 @@ end
 
 local function start(self, s, req, m)
     local config = m.process
-    local program = self.programs[config.args[3]]
+    local program = self.programs[m.pty and "terminal" or config.args[3]]
     if config.cwd == "/nope" then
         req:begin(200, { ["Content-Type"] = "application/connect+json" })
         return end_stream(req, "invalid_argument", "cwd '/nope' does not exist")
@@ -420,7 +427,7 @@ local function start(self, s, req, m)
         if program then
             program(process)
         else
-            process:stderr("bash: line 1: " .. config.args[3] .. ": command not found\n")
+            process:stderr("bash: line 1: " .. tostring(config.args[3]) .. ": command not found\n")
             process:exit(127)
         end
     end)
@@ -464,7 +471,21 @@ function process_calls.SendInput(s, m)
     elseif not p.stdin or p.input_closed then
         return nil, "internal", "error writing to stdin: stdin not enabled or closed"
     end
-    p.input[#p.input + 1] = wire.unbase64(m.input.stdin)
+    local terminal = p.message.pty ~= nil
+    if terminal ~= (m.input.pty ~= nil) then
+        return nil, "internal", "error writing input: the process has a tty: " .. tostring(terminal)
+    end
+    p.input[#p.input + 1] = wire.unbase64(m.input.stdin or m.input.pty)
+    p.changed:broadcast()
+    return {}
+end
+
+function process_calls.Update(s, m)
+    local p, code, message = selected(s, m)
+    if not p then
+        return nil, code, message
+    end
+    p.size = m.pty.size
     p.changed:broadcast()
     return {}
 end
@@ -569,6 +590,24 @@ local function handle(self, req)
     else
         control(self, req, entry)
     end
+end
+
+--- A measurement as the API gives it.
+---@param at integer seconds since 1970
+---@param mem integer percent of the memory that is used
+---@param disk integer percent
+function M.metric(at, mem, disk)
+    return {
+        timestamp = os.date("!%Y-%m-%dT%H:%M:%SZ", at),
+        timestampUnix = at,
+        cpuCount = 2,
+        cpuUsedPct = 12.5,
+        memUsed = mem << 20,
+        memTotal = 100 << 20,
+        memCache = 0,
+        diskUsed = disk << 20,
+        diskTotal = 100 << 20,
+    }
 end
 
 --- The last request of that method and path.

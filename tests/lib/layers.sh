@@ -32,7 +32,7 @@ door 'llhttp\.h' 'host/net/core/http1\.c'
 door 'curl/curl\.h' 'host/net/client/httpc_impl\.h'
 door 'sqlite3\.h' 'host/sandbox/store\.c'
 door 'zlib\.h' 'host/base/gzip\.c'
-door 'archive\.h' 'host/net/client/archive\.c'
+door 'archive\.h' 'host/net/client/(archive|unpack)\.c'
 deny "host" '\b(system|popen|sprintf|strcpy|strcat|gets)\(' \
     'no shell, no unbounded copies'
 [ $fail = 0 ]

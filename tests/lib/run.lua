@@ -1,6 +1,6 @@
---- Runs Lua tests: run.lua [--filter TEXT] [--settle SECONDS] [FILES...], default all of tests/lua.
---- TEXT selects by path or by name of the test; SECONDS is how long what a test has closed may take
---- to be gone. The last line is `N passed, N failed, N skipped`.
+--- Runs Lua tests: run.lua [--filter TEXT] [--settle SECONDS] [FILES or FOLDERS...], default all
+--- of tests/lua. TEXT selects by path or by name of the test; SECONDS is how long what a test has
+--- closed may take to be gone. The last line is `N passed, N failed, N skipped`.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 
@@ -24,6 +24,11 @@ local function find(dir, found)
     return found
 end
 
+local function is_folder(path)
+    local st = fs.stat(path)
+    return st and st.type == "dir"
+end
+
 local options = {["--filter"] = "", ["--settle"] = "5"}
 
 --- Fills the options; returns the files.
@@ -33,6 +38,8 @@ local function arguments()
         if options[arg[i]] then
             options[arg[i]] = assert(arg[i + 1], arg[i] .. " needs a value")
             i = i + 1
+        elseif is_folder(arg[i]) then
+            find(arg[i], files)
         else
             files[#files + 1] = arg[i]
         end
@@ -171,7 +178,20 @@ local function report(test, e)
         (text:gsub("\n", "\n    ")), "\n")
 end
 
+-- What the file wants to be done before its first test.
+local function prepare(file)
+    local list = t._before[file] or {}
+    t._before[file] = nil
+    for _, fn in ipairs(list) do
+        local ok, e = xpcall(fn, handler)
+        if not ok then
+            report({file = file, name = "(what comes before its tests)"}, e)
+        end
+    end
+end
+
 local function run(test, skips)
+    prepare(test.file)
     local before = {globals = globals(), cwd = fs.cwd(), numbers = measure()}
     local e = outcome(test)
     local skip = type(e) == "table" and e.skip

@@ -1,12 +1,38 @@
 #!/bin/sh
-# All tests: run.sh PROGRAM FILTER [C TESTS...]. C first, then Lua; one closing
-# line that counts both.
+# All tests: run.sh PROGRAM FILTER [C TESTS...]. C first, then Lua, then those
+# that need the engine; one closing line that counts all.
 program=$1 filter=$2
 shift 2
 here=$(dirname "$0")
 tmp=$(mktemp -d)
 out=$tmp/out
-trap 'rm -rf "$tmp"' EXIT
+
+# Ends the engines that tests have started below $tmp. Where one was killed,
+# another removes what it left: E2BLUA_IDLE=0 ends it at once.
+end_engines() {
+    for log in "$tmp"/home/engine.log "$tmp"/*/home/engine.log; do
+        dir=$(dirname "$log")
+        [ -f "$log" ] || continue
+        E2BLUA_HOME=$dir "$program" engine stop >/dev/null
+        [ -z "$(ls "$dir/run")" ] || E2BLUA_IDLE=0 "$program" engine serve \
+            "$dir" "$E2BLUA_CACHE" >/dev/null 2>&1
+    done
+}
+# What is still there of the engines and their sandboxes; nothing is printed
+# when all is well.
+leftovers() {
+    # The brackets keep the search from finding itself.
+    grep -laE "serv[e].$tmp/" /proc/[0-9]*/cmdline 2>/dev/null
+    grep -F "$tmp/" /proc/self/mountinfo
+    for dir in "$tmp"/home "$tmp"/*/home; do
+        hash=$(printf %s "$dir" | sha256sum | cut -c1-12)
+        ls -d /sys/fs/cgroup/*/e2blua/"$hash" /sys/fs/cgroup/e2blua/"$hash" \
+            2>/dev/null
+        [ -z "$(ls "$dir/run" "$dir/boxes" 2>/dev/null | grep -v :)" ] ||
+            ls -R "$dir/run" "$dir/boxes"
+    done
+}
+trap 'end_engines; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
 
 # A test meets an engine of its own (the cache of images and layers is shared)
@@ -17,11 +43,12 @@ else
     home=${XDG_STATE_HOME:-$HOME/.local/state}/e2blua
 fi
 : "${E2BLUA_CACHE:=${E2BLUA_HOME:-$home}/cache}"
-E2BLUA_HOME=$tmp/home E2BLUA_BACKEND=local
-export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND
+E2BLUA_HOME=$tmp/home E2BLUA_BACKEND=local E2BLUA_PORT=0 TMPDIR=$tmp
+E2BLUA_MODEL=offline
+export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND E2BLUA_PORT TMPDIR E2BLUA_MODEL
 unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL E2B_API_KEY \
     E2B_ACCESS_TOKEN E2B_API_URL E2B_SANDBOX_URL E2B_DOMAIN E2B_DEBUG LUA_INIT \
-    LUA_INIT_5_4 LUA_PATH LUA_PATH_5_4 LUA_CPATH LUA_CPATH_5_4
+    LUA_INIT_5_4 LUA_PATH LUA_PATH_5_4 LUA_CPATH LUA_CPATH_5_4 E2BLUA_IDLE
 
 passed=0 failed=0 skipped=0
 
@@ -40,7 +67,15 @@ section() { # command...
 
 [ $# = 0 ] || section sh "$here/ctests.sh" "$@"
 section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
-    --filter "$filter"
+    --filter "$filter" tests/lua
+section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
+    --filter "$filter" tests/engine
+end_engines
+left=$(leftovers)
+if [ -n "$left" ]; then
+    printf 'FAILED: left behind by the engine tests\n%s\n' "$left"
+    failed=$((failed + 1))
+fi
 if [ "$passed" = 0 ] && [ "$failed" = 0 ] && [ "$skipped" = 0 ]; then
     echo "no test has '$filter' in its path or name"
     failed=1

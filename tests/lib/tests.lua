@@ -7,6 +7,7 @@ local M = {
     _tests = {}, -- of the files loaded so far: {name=, fn=, timeout=, file=}
     _file = nil, -- being loaded
     _cleanups = {}, -- of the running test
+    _before = {}, -- by file: functions that have still to run before its first test
 }
 
 local TIMEOUT = 60
@@ -23,6 +24,14 @@ function M.test(name, opts, fn)
     M._tests[#M._tests + 1] = {
         name = name, fn = fn, timeout = opts.timeout or TIMEOUT, file = M._file,
     }
+end
+
+--- Runs fn once before the first test of this file that is run (none: never), without a deadline:
+--- for what all of them need and what takes its time. What it opens is nobody's leftover.
+function M.before(fn)
+    local list = M._before[M._file] or {}
+    M._before[M._file] = list
+    list[#list + 1] = fn
 end
 
 -- ---- telling values ------------------------------------------------------------------------

@@ -72,6 +72,9 @@ void httpd_reply(struct httpd_req *r, int status, const char *type,
 void httpd_error(struct httpd_req *r, int status, const char *message);
 /* Breaks the connection by a TCP reset; abort is not called. */
 void httpd_reset(struct httpd_req *r);
+/* Breaks off an answer that has begun: what was written still goes out, then
+ * the connection ends before the answer is complete. abort is not called. */
+void httpd_cut(struct httpd_req *r);
 /* After a 101 or CONNECT answer was written by the caller through this: takes
  * the raw stream (unread bytes pushed back); the request is gone. */
 struct stream *httpd_steal(struct httpd_req *r);

@@ -302,3 +302,46 @@ void loop_wake_unref(struct loop_wake *w)
 {
     uv_unref((uv_handle_t *)&w->uv);
 }
+
+/* ---- signals ---- */
+
+struct loop_signal {
+    uv_signal_t uv;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void signal_fired(uv_signal_t *uv, int signum)
+{
+    struct loop_signal *s = uv->data;
+    (void)signum;
+    s->fn(s->arg);
+}
+
+struct loop_signal *loop_signal(struct loop *l, int signum,
+                                void (*fn)(void *arg), void *arg,
+                                struct err *e)
+{
+    struct loop_signal *s = mem_alloc(sizeof(*s));
+    s->fn = fn;
+    s->arg = arg;
+    s->uv.data = s;
+    int r = uv_signal_init(&l->uv, &s->uv);
+    if (r < 0) {
+        err_set(e, "internal", "watch signals: %s", uv_strerror(r));
+        free(s);
+        return NULL;
+    }
+    r = uv_signal_start(&s->uv, signal_fired, signum);
+    if (r == 0)
+        return s;
+    err_set(e, "internal", "watch signal %d: %s", signum, uv_strerror(r));
+    uv_close((uv_handle_t *)&s->uv, free_handle);
+    return NULL;
+}
+
+void loop_signal_stop(struct loop_signal *s)
+{
+    if (s)
+        uv_close((uv_handle_t *)&s->uv, free_handle);
+}

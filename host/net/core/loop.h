@@ -55,6 +55,13 @@ void loop_wake_send(struct loop_wake *w); /* any thread, async-signal-safe */
 void loop_wake_free(struct loop_wake *w);
 void loop_wake_unref(struct loop_wake *w);
 
+/* A signal, which has no other effect while it is watched. */
+struct loop_signal;
+struct loop_signal *loop_signal(struct loop *l, int signum,
+                                void (*fn)(void *arg), void *arg,
+                                struct err *e);
+void loop_signal_stop(struct loop_signal *s); /* NULL is fine */
+
 /* Name look-up as the machine does it, on a thread of its own. fn gets a
  * NULL-ended list of at most 16 "ip" texts, or err: kind not_found when there
  * is no such name, else network. Cancel by loop_resolve_cancel (fn is not

@@ -43,7 +43,9 @@ static int open_socket(const char *ip, int port, struct sockaddr_storage *a,
                        port);
     int fd =
         socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return fd < 0 ? err_errno(e, NULL, "socket") : fd;
+    if (fd < 0)
+        return err_errno(e, NULL, "socket");
+    return fd;
 }
 
 /* ---- listening ---- */
@@ -157,9 +159,7 @@ int stream_bind_tcp(const char *ip, int port, int *bound, struct err *e)
         *bound = ntohs(a.ss_family == AF_INET
                            ? ((struct sockaddr_in *)&a)->sin_port
                            : ((struct sockaddr_in6 *)&a)->sin6_port);
-    int out = fd;
-    fd = -1;
-    return out;
+    return fd_take(&fd);
 }
 
 /* ---- connecting ---- */

@@ -49,35 +49,47 @@ static void destroy(struct stream *s)
     free(s);
 }
 
-/* Runs a callback; true when it has closed the stream. */
+/* A callback on the C stack, which may close the stream. */
+struct frame {
+    bool gone, *outer;
+};
+
+static void enter(struct stream *s, struct frame *c)
+{
+    c->gone = false;
+    c->outer = s->gone;
+    s->gone = &c->gone;
+}
+
+/* True when the callback has closed the stream. */
+static bool leave(struct stream *s, struct frame *c)
+{
+    if (!c->gone)
+        s->gone = c->outer;
+    else if (c->outer)
+        *c->outer = true;
+    return c->gone;
+}
+
+/* Runs a callback; returns true when it has closed the stream. */
 #define CALL(s, call)                                                          \
     do {                                                                       \
-        bool gone_ = false, *outer_ = (s)->gone;                               \
-        (s)->gone = &gone_;                                                    \
+        struct frame c_;                                                        \
+        enter(s, &c_);                                                         \
         call;                                                                  \
-        if (gone_) {                                                           \
-            if (outer_)                                                        \
-                *outer_ = true;                                                \
+        if (leave(s, &c_))                                                     \
             return true;                                                       \
-        }                                                                      \
-        (s)->gone = outer_;                                                    \
     } while (0)
 
 static bool deliver_unread(struct stream *s)
 {
     struct buf b = s->unread;
     s->unread = (struct buf){0};
-    bool gone = false, *outer = s->gone;
-    s->gone = &gone;
+    struct frame c;
+    enter(s, &c);
     s->ops->read(s->arg, b.data, (long)b.len, NULL);
     buf_fini(&b);
-    if (gone) {
-        if (outer)
-            *outer = true;
-        return true;
-    }
-    s->gone = outer;
-    return false;
+    return leave(s, &c);
 }
 
 static bool report(struct stream *s)

@@ -27,7 +27,7 @@ int stream_fd(const struct stream *s);
 void stream_read(struct stream *s, bool on); /* starts off */
 /* Copies what the kernel does not take at once. Returns the bytes queued now;
  * callers stop producing above STREAM_HIGH and go on at drain. */
-#define STREAM_HIGH (256 * 1024)
+#define STREAM_HIGH ((size_t)256 * 1024)
 size_t stream_write(struct stream *s, const void *p, size_t n);
 size_t stream_queued(const struct stream *s);
 void stream_shutdown(struct stream *s); /* FIN behind the queue */

@@ -27,7 +27,7 @@ static void sign(const struct buf *text, struct buf *out)
     char hex[65];
     unsigned char raw[32];
     hash_hex(text->data, text->len, hex);
-    for (int i = 0; i < 32; i++)
+    for (size_t i = 0; i < 32; i++)
         raw[i] =
             (unsigned char)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
     buf_puts(out, "v1_");

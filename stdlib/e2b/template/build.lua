@@ -18,7 +18,8 @@ local UPLOAD_TIMEOUT <const> = 3600
 local CHUNK <const> = 256 << 10
 local POLL_REMOTE <const> = 0.2
 local POLL_LOCAL <const> = 0.005 -- the first; an unchanged build is felt as instant
-local TAIL_LINES <const> = 10
+local TAIL_LINES <const> = 10 -- of each stream
+local PAGE <const> = 100 -- entries of a full answer: there may be more
 
 local BUILD_OPTIONS = options.spec(options.API, {
     name = "text",
@@ -266,18 +267,37 @@ local function fetch_status(op, config, info, offset)
     }
 end
 
--- Keeps the last lines of output of each step.
+-- Keeps the last lines of output of each step, of either stream: much of one
+-- must not hide the few of the other, which may have come a little earlier.
 local function remember(tails, entry)
-    local line = entry.step and entry.message:match("%[std%a+%]: (.*)$")
+    local stream, line
+    if entry.step then
+        stream, line = entry.message:match("%[(std%a+)%]: (.*)$")
+    end
     if not line then
         return
     end
-    local tail = tails[entry.step] or {}
+    local tail = tails[entry.step] or { stdout = 0, stderr = 0 }
     tails[entry.step] = tail
-    tail[#tail + 1] = line
-    if #tail > TAIL_LINES then
-        table.remove(tail, 1)
+    tail[#tail + 1] = { stream = stream, line = line }
+    tail[stream] = tail[stream] + 1
+    if tail[stream] > TAIL_LINES then
+        for i, old in ipairs(tail) do
+            if old.stream == stream then
+                table.remove(tail, i)
+                break
+            end
+        end
+        tail[stream] = tail[stream] - 1
     end
+end
+
+local function text_of(tail)
+    local lines = {}
+    for i, entry in ipairs(tail) do
+        lines[i] = entry.line
+    end
+    return table.concat(lines, "\n")
 end
 
 -- What failed in words, and the number of the call it stands for.
@@ -305,7 +325,7 @@ local function raise_failure(b, status, tails)
     local what, call = place_of(b.template, reason.step)
     local calls = b.template.calls
     local code = reason.message:match("exit status (%d+)")
-    local output = tails[reason.step] and table.concat(tails[reason.step], "\n")
+    local output = tails[reason.step] and text_of(tails[reason.step])
     local lines = { what and what .. " failed: " .. reason.message or reason.message }
     if output then
         lines[#lines + 1] = "    " .. output:gsub("\n", "\n    ")
@@ -321,12 +341,25 @@ local function raise_failure(b, status, tails)
     })
 end
 
+-- An engine at home that has died is replaced by one that knows what became of
+-- its builds.
+local function status_of(b, offset)
+    local ok, status = pcall(fetch_status, b.op, b.config, b.info, offset)
+    if ok then
+        return status
+    elseif b.config.backend == "local" and Error.is(status, "network") then
+        b.config = config_of.resolve(b.options)
+        return fetch_status(b.op, b.config, b.info, offset)
+    end
+    error(status, 0)
+end
+
 -- Follows the build to its end, and its log to the last line.
 local function follow(b)
     local pause = b.config.backend == "local" and POLL_LOCAL or POLL_REMOTE
     local offset, tails = 0, {}
     while true do
-        local status = fetch_status(b.op, b.config, b.info, offset)
+        local status = status_of(b, offset)
         offset = offset + #status.log_entries
         for _, entry in ipairs(status.log_entries) do
             remember(tails, entry)
@@ -341,7 +374,7 @@ local function follow(b)
             end
             raise_failure(b, status, tails)
         end
-        if not ended then
+        if not ended and #status.log_entries < PAGE then
             task.sleep(pause)
             pause = math.min(POLL_REMOTE, pause * 1.5)
         end

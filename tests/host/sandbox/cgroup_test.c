@@ -245,6 +245,8 @@ static void test_real(void **state)
     struct err e = {0};
     struct cgroup_usage u;
     char missing[64];
+    if (!ctest_has_cgroups())
+        skip();
     str_fmt(name, sizeof(name), "e2blua/test%d/one", (int)getpid());
     if (cgroup_make(name, &LIMITS, missing, sizeof(missing), &e) < 0)
         fail_msg("%s", e.msg);

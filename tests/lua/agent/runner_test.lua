@@ -32,6 +32,7 @@ local function with_double()
     function sandbox:kill()
         self.killed = true
     end
+    function sandbox.release() end
     function sandbox.get_url(_, port)
         return "http://double:" .. port
     end
@@ -89,8 +90,74 @@ t.test("other tasks run inside", function()
     local _, home = with_double()
     local r = runner.run_code_in_sandbox(file("t.sh", "pwd; echo $NAME; touch made; exit 4"),
         { env_vars = { NAME = "v" } })
+    local e = r.error
+    r.error = nil
     t.eq(r, { exit_code = 4, stdout = home .. "\nv\n", stderr = "", files = { "made" },
+        added = { { path = "made", size = 0 } }, changed = {}, removed = {},
         sandbox_id = "double" })
+    t.eq({ e.kind, e.message, e.result.exit_code }, { "command_exit",
+        "t.sh ended with exit code 4", 4 })
+end)
+
+t.test("files added, changed and removed come back with their sizes", function()
+    local _, home = with_double()
+    for _, name in ipairs { "kept", "grown", "gone" } do
+        assert(fs.write_file(home .. "/" .. name, "1"))
+    end
+    local r = runner.run_code_in_sandbox(file("t.sh",
+        "rm gone; echo 22 >grown; mkdir -p d; printf 4444 >d/new; touch b"))
+    t.eq({ r.exit_code, r.error }, { 0 })
+    t.eq(r.files, { "b", "d/new", "grown" })
+    t.eq(r.added, { { path = "b", size = 0 }, { path = "d/new", size = 4 } })
+    t.eq(r.changed, { { path = "grown", size = 3 } })
+    t.eq(r.removed, { { path = "gone", size = 1 } })
+end)
+
+t.test("a Python task that crashes has its traceback in the error", function()
+    local _, _, shown = with_double()
+    local r = runner.run_code_in_sandbox(file("crash.py",
+        "import sys\ndef f():\n    return 1 / 0\nprint('before')\nsys.stdout.flush()\nf()\n"))
+    t.eq({ r.exit_code, r.stdout, r.error.kind }, { 1, "before\n", "command_exit" })
+    t.match(r.error.message, "^crash.py ended with exit code 1:\nTraceback")
+    t.match(r.error.message, 'crash.py", line 3, in f')
+    t.match(r.error.message, "ZeroDivisionError: division by zero$")
+    t.eq(r.error.result.stderr, r.stderr)
+    t.match(shown.text, "the task failed: crash.py ended with exit code 1\n$")
+    r = runner.run_code_in_sandbox(file("long.sh",
+        "head -c 9000 /dev/zero | tr '\\0' x >&2; exit 1"))
+    t.ok(#r.error.message < 4100)
+    t.match(r.error.message, "exit code 1:\n%.%.%.xxx")
+end)
+
+t.test("a language the sandbox has no program for is told as such", function()
+    with_double()
+    local run_code = require "e2b.run_code"
+    local command = run_code.command
+    t.cleanup(function()
+        run_code.command = command
+    end)
+    run_code.command = function()
+        return "exit 127"
+    end
+    -- The double has node or not; the shell it has.
+    local check_program = run_code.check_program
+    t.cleanup(function()
+        run_code.check_program = check_program
+    end)
+    local asked
+    run_code.check_program = function(op, _, language)
+        asked = { op, language }
+    end
+    t.eq(runner.run_code_in_sandbox(file("t.js", "")).exit_code, 127)
+    t.eq(asked, { "t.js", "javascript" })
+end)
+
+t.test("a tape is made and replayed of tasks that have an agent here", function()
+    for _, name in ipairs { "record", "tape" } do
+        local e = t.raises("invalid_argument", runner.run_code_in_sandbox, file("t.py", ""),
+            { [name] = "x.jsonl" })
+        t.match(e.message, name .. " goes with a Lua task")
+    end
 end)
 
 t.test("a task that is missing or does not load says so before a sandbox is made", function()

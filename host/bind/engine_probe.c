@@ -1,0 +1,75 @@
+/* For e2blua doctor: trials of what sandboxes need of this machine. */
+#include "engine.h"
+#include "lutil.h"
+#include "sandbox/cacerts.h"
+#include "sandbox/probe.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+static int answer(lua_State *L, int r, const struct err *e)
+{
+    if (r < 0)
+        return lutil_fail(L, e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* probe_userns() -> true | nil, error */
+static int l_userns(lua_State *L)
+{
+    struct err e = {0};
+    return answer(L, probe_userns(&e), &e);
+}
+
+/* probe_idmap(dir) -> true | nil, error */
+static int l_idmap(lua_State *L)
+{
+    struct err e = {0};
+    return answer(L, probe_idmap(lutil_check_text(L, 1), &e), &e);
+}
+
+/* probe_nf_tables() -> true | nil, error */
+static int l_nf_tables(lua_State *L)
+{
+    struct err e = {0};
+    return answer(L, probe_nf_tables(&e), &e);
+}
+
+/* probe_space(dir) -> free bytes | nil, error */
+static int l_space(lua_State *L)
+{
+    struct err e = {0};
+    uint64_t bytes = 0;
+    if (probe_space(lutil_check_text(L, 1), &bytes, &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushinteger(L, (lua_Integer)bytes);
+    return 1;
+}
+
+/* extra_cas() -> how many certificate authorities this machine trusts beyond
+ * the distribution's | nil, error */
+static int l_cas(lua_State *L)
+{
+    struct err e = {0};
+    struct buf *pem = lutil_buf(L);
+    lua_Integer n = 0;
+    if (cacerts_extra(&cacerts_system, pem, &e) < 0)
+        return lutil_fail(L, &e);
+    const char *p = pem->len ? pem->data : NULL;
+    for (; p && (p = strstr(p, "-----BEGIN CERTIFICATE")); p++)
+        n++;
+    lua_pushinteger(L, n);
+    return 1;
+}
+
+void engine_probe_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"probe_userns", l_userns},
+                                         {"probe_idmap", l_idmap},
+                                         {"probe_nf_tables", l_nf_tables},
+                                         {"probe_space", l_space},
+                                         {"extra_cas", l_cas},
+                                         {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,154 @@
+--- Engines for tests: that of $E2BLUA_HOME, which run.sh ends, and engines of homes of their
+--- own; raw requests to them; what of them is left on the machine.
+local child = require "child"
+local client = require "engine.client"
+local fs = require "e2b_fs"
+local hash = require "e2b_hash"
+local json = require "e2b_json"
+local paths = require "engine.paths"
+local process = require "e2b_process"
+local t = require "tests"
+local task = require "e2b_task"
+
+local M = {}
+
+--- For t.before: the engine runs, the base image is there, the client's pool has as many connections
+--- as a test needs at once.
+function M.warm_up()
+    local Sandbox = require "e2b.sandbox"
+    local sandbox <close> = Sandbox.create { timeout = 30, allow_internet_access = false }
+    local tasks = {}
+    for i = 1, 8 do
+        tasks[i] = task.spawn_quiet(sandbox.commands.run, sandbox.commands, "sleep 0.2")
+        tasks[8 + i] = task.spawn_quiet(Sandbox.get_info, sandbox.sandbox_id)
+    end
+    for _, one in ipairs(tasks) do
+        one:join(20)
+    end
+end
+
+--- A sandbox that the end of the test ends.
+function M.sandbox(opts)
+    local Sandbox = require "e2b.sandbox"
+    opts = opts or {}
+    opts.timeout = opts.timeout or 60
+    opts.allow_internet_access = false
+    local sandbox = Sandbox.create(opts)
+    t.cleanup(function()
+        sandbox:close()
+    end)
+    return sandbox
+end
+
+--- A home of its own; its engine is ended after the test, and nothing may be left of it.
+---@return table home {path, paths, env: for child.start}
+function M.home()
+    local path = t.tmpdir() .. "/home"
+    local home = { path = path, paths = paths.of(path), env = { E2BLUA_HOME = path } }
+    t.cleanup(function()
+        if not fs.stat(path) then
+            return
+        end
+        client.stop(home.paths)
+        for _, left in ipairs(M.left(home)) do
+            error("left behind: " .. left, 0)
+        end
+    end)
+    return home
+end
+
+--- Options of SDK calls for the engine of a home; starts it when none runs.
+function M.options(home)
+    local connection = client.ensure { home = home.path }
+    return { api_url = connection.api_url, sandbox_url = connection.sandbox_url,
+        api_key = connection.api_key, domain = connection.domain }
+end
+
+---@return string
+function M.log(home)
+    return fs.read_file(home.paths.log, 1 << 30) or ""
+end
+
+local function add_names(out, dir)
+    for _, name in ipairs(fs.list(dir) or {}) do
+        out[#out + 1] = dir .. "/" .. name
+    end
+end
+
+-- Processes whose command line holds the text.
+local function processes(text)
+    local out = {}
+    for _, pid in ipairs(fs.list("/proc")) do
+        local line = pid:find("^%d+$") and fs.read_file("/proc/" .. pid .. "/cmdline")
+        if line and line:find(text, 1, true) and math.tointeger(pid) ~= process.pid() then
+            out[#out + 1] = pid .. ": " .. line:gsub("\0", " ")
+        end
+    end
+    return out
+end
+
+--- What is left of a home's engine: processes, mounts, groups, sockets, folders. Empty when all is
+--- gone.
+---@return string[]
+function M.left(home)
+    local out = processes("serve\0" .. home.path .. "\0")
+    for line in fs.read_file("/proc/self/mountinfo", 1 << 20):gmatch("[^\n]+") do
+        if line:find(home.path .. "/", 1, true) then
+            out[#out + 1] = "mount " .. line
+        end
+    end
+    local group = "e2blua/" .. hash.sha256(home.path):sub(1, 12)
+    for _, name in ipairs(fs.list("/sys/fs/cgroup") or {}) do
+        for _, dir in ipairs { name .. "/" .. group, name == "e2blua" and group or nil } do
+            if fs.stat("/sys/fs/cgroup/" .. dir) then
+                out[#out + 1] = "group " .. dir
+            end
+        end
+    end
+    add_names(out, home.paths.run)
+    add_names(out, home.paths.boxes)
+    return out
+end
+
+--- One request with e2b_httpc, nothing of the SDK in between.
+---@param req table {method, url, headers, body, unix, timeout}
+---@return integer status, table headers, string body
+function M.request(req)
+    req.timeout = req.timeout or 10
+    req.headers = req.headers or {}
+    req.headers.Connection = "close"
+    local x <close> = assert(require("e2b_httpc").open(req))
+    local status, headers = x:wait()
+    t.ok(status, headers)
+    local parts = {}
+    while true do
+        local piece, err = x:read()
+        t.ok(not err, err)
+        if not piece then
+            return status, headers, table.concat(parts)
+        end
+        parts[#parts + 1] = piece
+    end
+end
+
+--- Key, port and so on of a running engine; default that of $E2BLUA_HOME.
+function M.info(home)
+    return assert(client.info(home and home.paths or paths.of()))
+end
+
+--- A call of the control plane: JSON in, JSON out.
+---@return integer status, any answer, table headers
+function M.api(method, path, body, headers)
+    local info = M.info()
+    headers = headers or { ["X-API-Key"] = info.api_key }
+    headers["Content-Type"] = body and "application/json" or nil
+    local status, got, text = M.request {
+        method = method, url = ("http://127.0.0.1:%d%s"):format(info.port, path), headers = headers,
+        body = body and (type(body) == "string" and body or json.encode(body)) or nil,
+    }
+    return status, text ~= "" and (json.decode(text) or text) or nil, got
+end
+
+M.await = child.await
+
+return M
