@@ -277,6 +277,8 @@ end
 ---@field allow_internet_access? boolean
 ---@field network? table
 ---@field lifecycle? {on_timeout: string, auto_resume: boolean}
+---@field notes string[] what the embedded engine has to say: limits that cannot be had, connections
+--- refused by policy; empty elsewhere
 
 local function plain(value)
     if type(value) == "userdata" then
@@ -306,6 +308,7 @@ local function info_of(s)
             on_timeout = lifecycle.onTimeout,
             auto_resume = lifecycle.autoResume,
         } or nil,
+        notes = plain(s.notes) or {},
     }
 end
 
