@@ -150,9 +150,12 @@ void egress_log(struct egress_box *b, const char *fmt, ...)
 
 void egress_refused(struct egress_box *b, const char *what)
 {
-    memmove(b->last[1], b->last[0], sizeof(b->last) - sizeof(b->last[0]));
-    str_fmt(b->last[0], sizeof(b->last[0]), "%s", what);
     b->refused++;
+    if (b->nlast == 0 || strcmp(b->last[0], what) != 0) {
+        memmove(b->last[1], b->last[0], sizeof(b->last) - sizeof(b->last[0]));
+        str_fmt(b->last[0], sizeof(b->last[0]), "%s", what);
+        b->nlast += b->nlast < EGRESS_LAST;
+    }
     egress_log(b, "connection refused by policy: %s; allow it with allow_out",
                what);
 }
@@ -167,7 +170,7 @@ int egress_report(const struct egress *g, const char *id,
         return -1;
     r->refused = b->refused;
     r->open = b->nconns;
-    r->nlast = b->refused > EGRESS_LAST ? EGRESS_LAST : (int)b->refused;
+    r->nlast = b->nlast;
     memcpy(r->last, b->last, sizeof(r->last));
     return 0;
 }

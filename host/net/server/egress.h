@@ -35,7 +35,8 @@ enum { EGRESS_LAST = 8, EGRESS_WORDS = 384 };
 struct egress_report {
     unsigned long refused; /* connections, by the policy */
     unsigned open;
-    /* Of the last refused ones, the newest first: "example.com:443". */
+    /* Of the last refused ones, the newest first: "example.com:443"; the same
+     * one again is not repeated. */
     char last[EGRESS_LAST][EGRESS_WORDS];
     int nlast;
 };

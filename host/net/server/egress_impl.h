@@ -76,6 +76,7 @@ struct egress_box {
     unsigned nconns, naskers, nquestions;
     unsigned long refused;
     char last[EGRESS_LAST][EGRESS_WORDS];
+    int nlast;
     unsigned log_tokens;
     uint64_t log_at;
 };

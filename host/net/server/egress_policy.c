@@ -166,7 +166,7 @@ static bool looks_like_address(const char *text)
     const char *last = strrchr(text, '.');
     last = last ? last + 1 : text;
     return strchr(text, ':') || strchr(text, '/') ||
-           last[strspn(last, "0123456789")] == '\0';
+           (*last && last[strspn(last, "0123456789")] == '\0');
 }
 
 /* ---- the lists ------------------------------------------------------------
@@ -198,10 +198,16 @@ static void nets_add(struct nets *s, const struct net *n)
     s->v[s->n++] = *n;
 }
 
+/* ::/0 is IPv6 alone, though IPv4 is kept as a part of it. */
+static bool covers(const struct net *n, const struct egress_addr *a)
+{
+    return egress_addr_is_v4(&n->a) == egress_addr_is_v4(a) && contains(n, a);
+}
+
 static bool nets_have(const struct nets *s, const struct egress_addr *a)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (contains(&s->v[i], a))
+        if (covers(&s->v[i], a))
             return true;
     return false;
 }
@@ -338,7 +344,7 @@ static bool named_inside(const struct egress_policy *p,
 {
     int least = range ? range->bits : 128;
     for (size_t i = 0; i < p->allow.n; i++)
-        if (p->allow.v[i].bits >= least && contains(&p->allow.v[i], a))
+        if (p->allow.v[i].bits >= least && covers(&p->allow.v[i], a))
             return true;
     return false;
 }
