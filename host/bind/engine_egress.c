@@ -1,5 +1,5 @@
-/* The way out of sandboxes for Lua: egress{v6=} -> g. */
-#include "base/fd.h"
+/* The way out of sandboxes for Lua: egress{v6=, on_line=} -> g. */
+#include "base/log.h"
 #include "engine.h"
 #include "lutil.h"
 #include "net/server/egress.h"
@@ -14,6 +14,8 @@
 
 struct legress {
     struct egress *g;
+    lua_State *L; /* the main one */
+    int on_line;  /* reference of the function */
 };
 
 struct lpolicy {
@@ -25,6 +27,8 @@ static int egress_gc(lua_State *L)
     struct legress *g = luaL_checkudata(L, 1, EGRESS_CLASS);
     egress_free(g->g);
     g->g = NULL;
+    luaL_unref(L, LUA_REGISTRYINDEX, g->on_line);
+    g->on_line = LUA_NOREF;
     return 0;
 }
 
@@ -36,15 +40,47 @@ static struct egress *check_egress(lua_State *L)
     return g->g;
 }
 
-/* egress{v6=} -> g */
+struct line {
+    const struct legress *g;
+    const char *id, *text;
+};
+
+static int call_on_line(lua_State *L)
+{
+    const struct line *l = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, l->g->on_line);
+    lua_pushstring(L, l->id);
+    lua_pushstring(L, l->text);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+static void on_line(void *arg, const char *id, const char *text)
+{
+    const struct legress *g = arg;
+    struct line l = {g, id, text};
+    lua_pushcfunction(g->L, call_on_line);
+    lua_pushlightuserdata(g->L, &l);
+    if (lutil_call(g->L, 1, 0) == 0)
+        return;
+    log_line(LOG_ERROR, "egress", "%s", luaL_tolstring(g->L, -1, NULL));
+    lua_pop(g->L, 2);
+}
+
+/* egress{v6=, on_line=function(id, text)} -> g ; on_line must not wait */
 static int l_egress(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     bool v6 = lutil_opt_bool(L, 1, "v6", 0);
+    luaL_argcheck(L, lua_getfield(L, 1, "on_line") == LUA_TFUNCTION, 1,
+                  "on_line must be a function");
     struct legress *g = lua_newuserdatauv(L, sizeof(*g), 0);
-    g->g = NULL;
+    *g = (struct legress){NULL, task_main(L), LUA_NOREF};
     luaL_setmetatable(L, EGRESS_CLASS);
+    lua_pushvalue(L, -2);
+    g->on_line = luaL_ref(L, LUA_REGISTRYINDEX);
     g->g = egress_new(task_loop(L), v6);
+    egress_on_line(g->g, on_line, g);
     return 1;
 }
 

@@ -222,10 +222,11 @@ local function read_hosts(way, path)
     end
 end
 
+---@param on_line fun(id: string, text: string) gets what is refused; must not wait
 ---@return table
-function M.new()
+function M.new(on_line)
     local env = fs.environ()
-    local way = Error.check(engine.egress { v6 = has_v6() })
+    local way = Error.check(engine.egress { v6 = has_v6(), on_line = on_line })
     for _, ip in ipairs { "127.0.0.1", "::1" } do
         Error.check(way:host(MACHINE, ip))
     end
@@ -303,10 +304,6 @@ function Egress:note(id)
         return ("%d connection%s refused by policy, the last: %s; allow with allow_out"):format(
             report.refused, report.refused == 1 and "" or "s", table.concat(report.last, ", "))
     end
-end
-
-function Egress:close()
-    self.way:close()
 end
 
 return M

@@ -434,6 +434,16 @@ function Boxes:note(record, level, message, fields)
     self.logs:add(record.id, level, message, fields)
 end
 
+---What the way out has to say of a sandbox or a build step.
+---@param id string
+---@param text string
+function Boxes:on_egress(id, text)
+    log.warn("sandbox %s: %s", id, text)
+    if self.live[id] then
+        self:note(self.live[id], "warn", text)
+    end
+end
+
 ---GET /sandboxes/{id}/metrics
 ---@param id string
 ---@param from? integer seconds since 1970

@@ -1,6 +1,7 @@
 -- Sandboxes' way out, with servers on loopback addresses of this machine that
 -- names of a hosts file lead to. Nothing here leaves the machine.
 local Sandbox = require "e2b.sandbox"
+local child = require "child"
 local fs = require "e2b_fs"
 local httpd = require "e2b_httpd"
 local process = require "e2b_process"
@@ -102,6 +103,14 @@ local function notes(sandbox)
     return table.concat(sandbox:get_info().notes, "\n")
 end
 
+-- What its owner can read.
+local function own_log(on, sandbox)
+    local _, _, text = rig.request { method = "GET",
+        url = on.options.api_url .. "/sandboxes/" .. sandbox.sandbox_id .. "/logs",
+        headers = { ["X-API-Key"] = on.options.api_key } }
+    return text
+end
+
 -- ---- names and addresses --------------------------------------------------------------------
 
 t.test("a name that is allowed is reached, any other is reset and told", function()
@@ -115,6 +124,7 @@ t.test("a name that is allowed is reached, any other is reset and told", functio
     local line = ("sandbox %s: connection refused by policy: other%%.test:%d;" ..
         " allow it with allow_out"):format(sandbox.sandbox_id, port)
     t.match(rig.log(on.home), line)
+    t.match(own_log(on, sandbox), "connection refused by policy: other%.test:" .. port)
     t.match(notes(sandbox), "connections? refused by policy, the last: one.allowed.test:" .. port)
 end)
 
@@ -362,6 +372,18 @@ t.test("a build step has the network; what it is refused is in its error", funct
         world.unique("net"), world.at(on, { skip_cache = true })))
     t.eq(world.count(log, "198.18."), 3)
     t.eq(world.count(log, "nameserver 192.0.2.53"), 1)
+end)
+
+t.test("a task that fails for a refused host says which", function()
+    local dir = t.tmpdir()
+    assert(fs.write_file(dir .. "/task.sh", "curl -sS https://example.com && exit 0; exit 3\n"))
+    local code, out = child.lua(([[
+        local r = require("e2b").agent.run_code_in_sandbox("%s/task.sh")
+        print("ended with " .. r.exit_code)
+    ]]):format(dir)):wait(30)
+    t.eq(code, 0, out)
+    t.match(out, "connections? refused by policy, the last: example.com:443; allow with allow_out")
+    t.match(out, "ended with 3")
 end)
 
 t.test("an engine that is killed leaves nothing, and the next one serves", function()

@@ -3,7 +3,6 @@
 #include "egress_impl.h"
 
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -29,6 +28,8 @@ struct egress {
     struct egress_addr *own; /* of this machine's interfaces */
     size_t nown;
     uint64_t own_until;
+    void (*on_line)(void *arg, const char *id, const char *text);
+    void *arg;
 };
 
 /* ---- what all share -------------------------------------------------------
@@ -136,16 +137,17 @@ static bool may_log(struct egress_box *b)
 
 void egress_log(struct egress_box *b, const char *fmt, ...)
 {
-    char text[EGRESS_WORDS + 128];
+    char text[EGRESS_WORDS + 128], line[sizeof(text) + 64];
     va_list ap;
-    if (!may_log(b))
+    if (!b->g->on_line || !may_log(b))
         return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    log_line(LOG_WARN, "egress", "sandbox %s: %s%s", b->id, text,
-             b->log_tokens == 0 ? " (further lines are left out for a while)"
-                                : "");
+    str_fmt(line, sizeof(line), "%s%s", text,
+            b->log_tokens == 0 ? " (further lines are left out for a while)"
+                               : "");
+    b->g->on_line(b->g->arg, b->id, line);
 }
 
 void egress_refused(struct egress_box *b, const char *what)
@@ -158,6 +160,14 @@ void egress_refused(struct egress_box *b, const char *what)
     }
     egress_log(b, "connection refused by policy: %s; allow it with allow_out",
                what);
+}
+
+void egress_on_line(struct egress *g,
+                    void (*fn)(void *arg, const char *id, const char *text),
+                    void *arg)
+{
+    g->on_line = fn;
+    g->arg = arg;
 }
 
 int egress_report(const struct egress *g, const char *id,

@@ -18,6 +18,12 @@ void egress_free(struct egress *g); /* removes all; NULL is fine */
 int egress_host(struct egress *g, const char *name, const char *ip,
                 struct err *e);
 
+/* Gets what is refused or fails, a line each, not too many: "connection refused
+ * by policy: example.com:443; allow it with allow_out". Must not call here. */
+void egress_on_line(struct egress *g,
+                    void (*fn)(void *arg, const char *id, const char *text),
+                    void *arg);
+
 enum { EGRESS_TCP4, EGRESS_UDP4, EGRESS_TCP6, EGRESS_UDP6, EGRESS_SOCKETS };
 
 /* Serves a sandbox until it is removed. Takes the descriptors (-1: none) and

@@ -88,9 +88,9 @@ int egress_hosts(const struct egress *g, const char *clean,
                  struct egress_addr *dst, int max);
 /* Is it an address of this machine? */
 bool egress_own(struct egress *g, const struct egress_addr *a);
-/* Counts it and writes a line to the log. what: "example.com:443". */
+/* Counts it and says a line. what: "example.com:443". */
 void egress_refused(struct egress_box *b, const char *what);
-/* A line to the log, unless there were too many. */
+/* Says a line, unless there were too many. */
 void egress_log(struct egress_box *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
