@@ -29,7 +29,7 @@ static size_t take_name(const unsigned char *p, size_t n, char *name)
     size_t at = 0, len = 0;
     while (at < n && p[at] != 0) {
         size_t label = p[at++];
-        if (label > 63 || label > n - at || len + label + 1 > 254)
+        if (label > 63 || label > n - at || len + (len > 0) + label > 253)
             return 0;
         if (memchr(p + at, '\0', label) || memchr(p + at, '.', label))
             return 0;
@@ -75,6 +75,7 @@ int egress_dns_parse(const void *bytes, size_t n, struct egress_dns *q,
     }
     size_t len = u16(p + 4) == 1 ? take_name(p + HEAD, n - HEAD, q->name) : 0;
     if (len == 0 || n - HEAD - len < 4) {
+        q->name[0] = '\0'; /* may be half written */
         *code = EGRESS_DNS_FORMAT;
         return 1;
     }
