@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -163,23 +164,49 @@ ssize_t fd_recv(int sock, void *p, size_t n, int *fds, int max, int *nfds,
 }
 
 /* sockaddr_un holds 108 bytes; /proc/self/fd/N/name always fits. */
-static int unix_addr(struct sockaddr_un *a, int dirfd, const char *name,
-                     struct err *e)
+static int unix_below(char *dst, size_t cap, int dirfd, const char *name,
+                      struct err *e)
 {
-    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int r = dirfd == AT_FDCWD
-                ? str_fmt(a->sun_path, sizeof(a->sun_path), "%s", name)
-                : str_fmt(a->sun_path, sizeof(a->sun_path),
-                          "/proc/self/fd/%d/%s", dirfd, name);
-    if (r < 0)
+    if (str_fmt(dst, cap, "/proc/self/fd/%d/%s", dirfd, name) < 0)
         return err_set(e, "invalid_argument", "socket name too long: %s", name);
     return 0;
 }
 
-static int unix_socket(struct sockaddr_un *a, int dirfd, const char *name,
-                       struct err *e)
+int fd_unix_name(const char *path, char *dst, size_t cap, int *dirfd,
+                 struct err *e)
 {
-    if (unix_addr(a, dirfd, name, e) < 0)
+    const char *slash = strrchr(path, '/');
+    *dirfd = -1;
+    if (str_fmt(dst, cap, "%s", path) == 0)
+        return 0;
+    char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : NULL;
+    int fd = open(parent ? parent : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    free(parent);
+    if (fd < 0)
+        return err_errno(e, NULL, "folder of the socket %s", path);
+    if (unix_below(dst, cap, fd, slash ? slash + 1 : path, e) < 0) {
+        fd_close(&fd);
+        return -1;
+    }
+    *dirfd = fd;
+    return 0;
+}
+
+/* *owned is to be closed when the address has been used. */
+static int unix_addr(struct sockaddr_un *a, int dirfd, const char *name,
+                     int *owned, struct err *e)
+{
+    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *owned = -1;
+    if (dirfd == AT_FDCWD)
+        return fd_unix_name(name, a->sun_path, sizeof(a->sun_path), owned, e);
+    return unix_below(a->sun_path, sizeof(a->sun_path), dirfd, name, e);
+}
+
+static int unix_socket(struct sockaddr_un *a, int dirfd, const char *name,
+                       int *owned, struct err *e)
+{
+    if (unix_addr(a, dirfd, name, owned, e) < 0)
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -190,7 +217,8 @@ static int unix_socket(struct sockaddr_un *a, int dirfd, const char *name,
 int fd_unix_listen(int dirfd, const char *name, mode_t mode, struct err *e)
 {
     struct sockaddr_un a;
-    FD_AUTO int fd = unix_socket(&a, dirfd, name, e);
+    FD_AUTO int folder = -1;
+    FD_AUTO int fd = unix_socket(&a, dirfd, name, &folder, e);
     if (fd < 0)
         return -1;
     if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
@@ -206,7 +234,8 @@ int fd_unix_listen(int dirfd, const char *name, mode_t mode, struct err *e)
 int fd_unix_connect(int dirfd, const char *name, struct err *e)
 {
     struct sockaddr_un a;
-    FD_AUTO int fd = unix_socket(&a, dirfd, name, e);
+    FD_AUTO int folder = -1;
+    FD_AUTO int fd = unix_socket(&a, dirfd, name, &folder, e);
     if (fd < 0)
         return -1;
     if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)

@@ -34,8 +34,11 @@ static int pcall_done(lua_State *L, int status, lua_KContext ctx)
         return lua_gettop(L) - (int)(ctx & EXTRA_MASK);
     if (t) {
         t->unwinding = (ctx & UNWINDING) != 0;
-        if (s->exiting && t->cancelled && !t->unwinding && !t->shielded)
+        bool swallows = t->cancelled && !t->unwinding && !t->shielded;
+        if (swallows && (s->exiting || t->stubborn))
             return task_raise_cancel(L, t);
+        if (swallows)
+            task_insist(L, t);
     }
     lua_pushboolean(L, false);
     lua_pushvalue(L, -2);

@@ -220,6 +220,18 @@ static int l_wait(lua_State *L)
                         (lua_KContext)b, waited);
 }
 
+/* box:close() gives up its descriptors, for what has been killed; a wait for it
+ * ends. Twice is fine. */
+static int l_close(lua_State *L)
+{
+    struct box *b = check_box(L);
+    if (!b->exited)
+        on_exit_of_box(b, 0);
+    fd_close(&b->child.pidfd);
+    netns_sockets_close(&b->net);
+    return 0;
+}
+
 /* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=} ; the last
  * says why, when there is none */
 static int l_info(lua_State *L)
@@ -439,6 +451,7 @@ void engine_box_open(lua_State *L)
                                        {"info", l_info},
                                        {"usage", l_usage},
                                        {"kill", l_box_kill},
+                                       {"close", l_close},
                                        {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);

@@ -388,6 +388,13 @@ static int l_active(lua_State *L)
     return 1;
 }
 
+/* forget() closes the kept connections, unless a request runs; for tests */
+static int l_forget(lua_State *L)
+{
+    httpc_forget(client_of(L));
+    return 0;
+}
+
 int luaopen_e2b_httpc(lua_State *L);
 
 int luaopen_e2b_httpc(lua_State *L)
@@ -400,7 +407,10 @@ int luaopen_e2b_httpc(lua_State *L)
     static const luaL_Reg client_meta[] = {{"__gc", client_gc}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"open", l_open}, {"active", l_active}, {NULL, NULL}};
+        {"open", l_open},
+        {"active", l_active},
+        {"forget", l_forget},
+        {NULL, NULL}};
     lutil_class(L, REQUEST_CLASS, request_meta, request);
     lutil_class(L, CLIENT_CLASS, client_meta, none);
     struct httpc **c = lua_newuserdatauv(L, sizeof(struct httpc *), 0);

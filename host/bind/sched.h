@@ -8,7 +8,7 @@
 
 #include <signal.h>
 
-enum { TASK_GRACE_MS = 10 * 1000 };
+enum { TASK_GRACE_MS = 10 * 1000, TASK_RAISES = 100 };
 
 enum task_status {
     TASK_NEW,
@@ -33,6 +33,9 @@ struct task {
     bool unwinding; /* clean-up runs: waits are allowed */
     bool shielded;  /* the same, asked for */
     bool grace_over;
+    bool stubborn; /* goes on and on after its cancellation: pcall is no help */
+    bool insisted; /* see task_insist */
+    unsigned raised;
     bool hit;    /* the wait was ended by cancellation: raise */
     bool quiet;  /* somebody looks after its error */
     bool logged; /* its error goes to the log */
@@ -73,6 +76,9 @@ void task_cancel(lua_State *L, struct task *t);
 void task_push_error(lua_State *L, struct task *t);
 /* Raises the cancellation of the running task. */
 int task_raise_cancel(lua_State *L, struct task *t);
+/* A pcall has swallowed the cancellation of the running task: it is raised again
+ * when the task computes on without a wait. */
+void task_insist(lua_State *L, struct task *t);
 /* Called by lua_resume's callers around it. */
 lua_State *sched_enter(struct sched *s, lua_State *co);
 void sched_leave(struct sched *s, lua_State *before);

@@ -33,10 +33,24 @@ static void set_hook(lua_State *L)
                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
+/* Instructions between two reminders: some tenths of a second. */
+enum { INSIST = 20 * 1000 * 1000 };
+
+static void insist_hook(lua_State *L, lua_Debug *ar);
+
+void task_insist(lua_State *L, struct task *t)
+{
+    if (t->sched->signalled != 1) /* else there is a nearer hook */
+        lua_sethook(L, insist_hook, LUA_MASKCOUNT, INSIST);
+    t->insisted = true;
+}
+
 lua_State *sched_enter(struct sched *s, lua_State *co)
 {
     lua_State *before = s->running;
     s->running = co;
+    if (s->current && s->current->insisted)
+        task_insist(co, s->current);
     if (s->signalled == 1) /* the handler may have hooked the one before */
         set_hook(co);
     return before;
@@ -145,6 +159,7 @@ int task_raise_cancel(lua_State *L, struct task *t)
         return lua_error(L);
     }
     t->unwinding = true;
+    t->stubborn = t->stubborn || ++t->raised >= TASK_RAISES;
     push_own(L, t);
     lua_getiuservalue(L, -1, 2);
     return lua_error(L);
@@ -516,6 +531,17 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
     task_cancel(L, t);
     if (!protects(t))
         task_raise_cancel(L, t);
+}
+
+static void insist_hook(lua_State *L, lua_Debug *ar)
+{
+    struct task *t = sched_of(L)->current;
+    (void)ar;
+    if (!t || !t->cancelled || protects(t))
+        return;
+    luaL_checkstack(L, 8, NULL);
+    t->stubborn = true;
+    task_raise_cancel(L, t);
 }
 
 void task_interrupt(struct sched *s)

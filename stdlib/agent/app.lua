@@ -20,6 +20,7 @@ local SPEC = {
     allow_out = "table",
     tape = "text",
     port_timeout = "seconds",
+    paths = "table",
 }
 
 local function seconds(text)
@@ -39,7 +40,7 @@ local function parser_of(app)
         :argname "SECONDS":convert(seconds)
     parser:option("--template", "Template of the sandbox" .. (app.template
         and " (default " .. app.template .. ")." or ".")):argname "NAME"
-    parser:flag("--once", "End the sandbox when its page has been fetched.")
+    parser:flag("--once", "End the sandbox when it has answered.")
     return parser
 end
 
@@ -64,21 +65,29 @@ function M.arguments(words, app)
     return found
 end
 
--- Fetches the page and ends the sandbox, whatever came.
-local function fetch_once(result)
-    local ok, page = pcall(http.get, result.service_url)
+-- Fetches the paths and ends the sandbox, whatever came.
+local function fetch_once(result, paths)
+    local said, good = {}, true
+    local ok, err = pcall(function()
+        for i, path in ipairs(paths) do
+            local page = http.get(result.service_url .. path)
+            said[i] = ("%s (%d, %d bytes)"):format(path, page.status, #page.body)
+            good = good and page.status == 200
+        end
+    end)
     task.shield(Sandbox.kill, result.sandbox_id)
     if not ok then
-        error(page, 0)
+        error(err, 0)
     end
-    print(("fetched the page (%d, %d bytes); the sandbox is gone"):format(page.status, #page.body))
-    return page.status == 200 and 0 or 1
+    print(("fetched %s; the sandbox is gone"):format(table.concat(said, ", ")))
+    return good and 0 or 1
 end
 
 ---Runs an app: its task with a service, as the command line says.
 ---@param words string[] the script's `arg`
 ---@param app table name, task, service_port (all required); timeout (default 3600), template,
----description, and env_vars, allow_out, tape, port_timeout as of agent.run_code_with_service
+---description, paths (what --once fetches, default {"/"}), and env_vars, allow_out, tape,
+---port_timeout as of agent.run_code_with_service
 ---@return integer exit_code for os.exit: that of the task; 2: wrong words
 ---Raises as agent.run_code_with_service.
 function M.run(words, app)
@@ -87,6 +96,9 @@ function M.run(words, app)
     local o = check.check(op, app, SPEC)
     for name, kind in pairs { name = "text", task = "text", service_port = "count" } do
         check.value(op, name, o[name], kind)
+    end
+    for i, path in ipairs(o.paths or {}) do
+        check.value(op, ("path %d"):format(i), path, "text")
     end
     o.timeout = o.timeout or 3600
     local given, text, code = M.arguments(words, o)
@@ -107,7 +119,7 @@ function M.run(words, app)
     if result.exit_code ~= 0 then
         return result.exit_code
     end
-    return given.once and fetch_once(result) or 0
+    return given.once and fetch_once(result, o.paths or { "/" }) or 0
 end
 
 return M

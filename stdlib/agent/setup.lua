@@ -33,13 +33,17 @@ local function build(run, name, source, where)
     if not chunk then
         Error.raise("invalid_argument", wrong)
     end
-    local template = chunk()
+    local template, given = chunk()
+    local opts = {} -- those of its build that the file returns beside it
+    for option, value in pairs(type(given) == "table" and given or {}) do
+        opts[option] = value
+    end
     local step <close> = run.progress:step("template " .. name)
-    local lines = 0
-    local info = Template.build(template, name, { on_build_logs = function(entry)
-        lines = lines + 1
+    opts.name, opts.alias = name, nil
+    opts.on_build_logs = function(entry)
         step:note(text.brief(tostring(entry.message), 40))
-    end })
+    end
+    local info = Template.build(template, opts)
     step:done("")
     return info.template_id or name
 end

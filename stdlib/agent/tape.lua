@@ -169,7 +169,9 @@ function M.blank(value, workdir)
             if not i then
                 break
             end
-            local whole = not s:find("^[%w_.-]", j + 1) and not s:sub(1, i - 1):find("[%w_.-]$")
+            -- A full stop ends a sentence, not a name.
+            local more = s:find("^[%w_-]", j + 1) or s:find("^%.[^%s]", j + 1)
+            local whole = not more and not s:sub(1, i - 1):find("[%w_.-]$")
             out[#out + 1] = s:sub(at, i - 1) .. (whole and MARK or workdir)
             at = j + 1
         end

@@ -114,6 +114,7 @@ function Boxes:discard(box, keep_dir)
         if not ok then
             log.error("sandbox %s does not end: %s", box.id, err.message)
         end
+        box.handle:close()
     end
     os.remove(box.target.socket)
     if not keep_dir then

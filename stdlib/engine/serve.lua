@@ -140,6 +140,19 @@ local function await_end(E)
     end
 end
 
+local function setting(env, name, default, max)
+    local text = env[name]
+    if not text or text == "" then
+        return default
+    end
+    local n = tonumber(text)
+    if not n or n < 0 or n > max then
+        Error.raise("invalid_argument", ("%s must be a number from 0 to %g, not %q"):format(name, max,
+            text))
+    end
+    return n
+end
+
 local function open(p)
     local E = setmetatable({
         paths = p,
@@ -152,9 +165,9 @@ local function open(p)
         image = { state = "making", stage = "starting", percent = -1 },
     }, Engine)
     local env = fs.environ()
-    E.idle = tonumber(env.E2BLUA_IDLE) or IDLE_SECONDS
-    E.ready_seconds = tonumber(env.E2BLUA_READY_SECONDS) or start.BUILD_SECONDS
-    E.first_port = math.tointeger(tonumber(env.E2BLUA_PORT)) or FIRST_PORT
+    E.idle = setting(env, "E2BLUA_IDLE", IDLE_SECONDS, math.huge)
+    E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
+    E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.state = state.open(p.db)
     E.key = key_of(E)
     E.proxy = Error.check(engine.proxy(p.run))

@@ -8,23 +8,14 @@ local json = require "e2b_json"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local t = require "tests"
-local task = require "e2b_task"
 
 local M = {}
 
---- For t.before: the engine runs, the base image is there, the client's pool has as many connections
---- as a test needs at once.
+--- For t.before: the engine runs and the base image is there.
 function M.warm_up()
     local Sandbox = require "e2b.sandbox"
     local sandbox <close> = Sandbox.create { timeout = 30, allow_internet_access = false }
-    local tasks = {}
-    for i = 1, 8 do
-        tasks[i] = task.spawn_quiet(sandbox.commands.run, sandbox.commands, "sleep 0.2")
-        tasks[8 + i] = task.spawn_quiet(Sandbox.get_info, sandbox.sandbox_id)
-    end
-    for _, one in ipairs(tasks) do
-        one:join(20)
-    end
+    sandbox.commands:run("true")
 end
 
 --- A sandbox that the end of the test ends.
@@ -41,9 +32,10 @@ function M.sandbox(opts)
 end
 
 --- A home of its own; its engine is ended after the test, and nothing may be left of it.
+---@param name? string default "home", where run.sh finds it
 ---@return table home {path, paths, env: for child.start}
-function M.home()
-    local path = t.tmpdir() .. "/home"
+function M.home(name)
+    local path = t.tmpdir() .. "/" .. (name or "home")
     local home = { path = path, paths = paths.of(path), env = { E2BLUA_HOME = path } }
     t.cleanup(function()
         if not fs.stat(path) then

@@ -16,7 +16,8 @@ local M = {}
 
 --- Keys without a character, for Browser:keys.
 M.ENTER, M.ESCAPE, M.BACKSPACE, M.TAB = "\u{E007}", "\u{E00C}", "\u{E003}", "\u{E004}"
-M.UP, M.DOWN = "\u{E013}", "\u{E015}"
+M.LEFT, M.UP, M.RIGHT, M.DOWN = "\u{E012}", "\u{E013}", "\u{E014}", "\u{E015}"
+M.DELETE, M.CONTROL = "\u{E017}", "\u{E009}"
 
 ---@class Browser
 local Browser = {}
@@ -175,6 +176,17 @@ function Browser:keys(text)
         for _, kind in ipairs {"keyDown", "keyUp"} do
             actions[#actions + 1] = {type = kind, value = utf8.char(code)}
         end
+    end
+    self:_call("POST", "/actions", {
+        actions = {{type = "key", id = "keyboard", actions = actions}},
+    })
+end
+
+--- Presses a key while another is held.
+function Browser:chord(held, key)
+    local actions = {}
+    for _, step in ipairs {{"keyDown", held}, {"keyDown", key}, {"keyUp", key}, {"keyUp", held}} do
+        actions[#actions + 1] = {type = step[1], value = step[2]}
     end
     self:_call("POST", "/actions", {
         actions = {{type = "key", id = "keyboard", actions = actions}},

@@ -39,7 +39,7 @@ t.test("claude and its SDKs install as user and start", { timeout = 20 * MINUTES
     t.match(r.stdout, "^user\n%d+%.%d+%.%d+ %(Claude Code%)\n%d+%.%d+")
 end)
 
-t.test("a sandbox reaches what it is allowed and nothing else", { timeout = 5 * MINUTES }, function()
+t.test("a sandbox reaches what it is allowed, nothing else", { timeout = 5 * MINUTES }, function()
     local asked <close> = Sandbox.create("base", { timeout = MINUTES,
         allow_internet_access = false })
     local registry = asked.commands:run("npm config get registry").stdout:match("%S+")

@@ -2,6 +2,7 @@
  * request's bounded buffers and call `wake`, nothing else: Lua is never below
  * curl on the C stack. */
 #include "httpc_impl.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -25,6 +26,7 @@ static void release(struct httpc_req *r)
         return;
     curl_multi_remove_handle(r->client->multi, r->easy);
     curl_easy_cleanup(r->easy);
+    fd_close(&r->unix_dir);
     r->easy = NULL;
     r->client->active--;
     *r->at = r->next;
@@ -113,6 +115,12 @@ void httpc_free(struct httpc *c)
 unsigned httpc_active(const struct httpc *c)
 {
     return c->active;
+}
+
+void httpc_forget(struct httpc *c)
+{
+    if (c->active == 0)
+        httpc_multi_close(c);
 }
 
 /* ---- deadlines ----------------------------------------------------------- */
@@ -284,6 +292,7 @@ struct httpc_req *httpc_prepare(struct httpc *c, const char *method,
         return NULL;
     struct httpc_req *r = mem_alloc(sizeof(*r));
     r->client = c;
+    r->unix_dir = -1;
     r->method = mem_strdup(method);
     r->url = mem_strdup(url);
     if (httpc_setup_peer(r, e) < 0) {
@@ -377,6 +386,11 @@ int httpc_start(struct httpc_req *r, const struct httpc_options *o,
     if (!r->easy)
         return err_set(e, "internal", "libcurl has no memory");
     r->o = *o;
+    if (o->unix_path && httpc_setup_unix(r, e) < 0) {
+        curl_easy_cleanup(r->easy); /* nothing knows of it yet */
+        r->easy = NULL;
+        return -1;
+    }
     r->left = o->upload ? o->length : 0;
     r->finished = !o->upload;
     if (o->unix_path)
@@ -503,6 +517,7 @@ void httpc_close(struct httpc_req *r)
         log_line(LOG_DEBUG, "http", "%s %s closed before its end", r->method,
                  r->peer);
     release(r);
+    fd_close(&r->unix_dir);
     curl_slist_free_all(r->headers);
     curl_slist_free_all(r->harmless);
     buf_fini(&r->head.fields);

@@ -20,6 +20,8 @@ struct httpc *httpc_new(struct loop *l, struct err *e);
 /* Ends what still runs; its requests stay valid for httpc_close alone. */
 void httpc_free(struct httpc *c);
 unsigned httpc_active(const struct httpc *c); /* requests not ended */
+/* Closes the kept connections, unless a request runs. */
+void httpc_forget(struct httpc *c);
 
 enum { HTTPC_READ = 1, HTTPC_WRITE = 2 };
 

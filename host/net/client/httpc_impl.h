@@ -26,6 +26,7 @@ struct httpc_req {
     char *method, *url;
     struct curl_slist *headers, *harmless;
     bool has_type, has_agent; /* the caller's own headers */
+    int unix_dir; /* of a unix socket with a long path, or -1 */
     struct httpc_options o;   /* its strings are curl's copies by now */
     char peer[HTTPC_PEER];    /* for messages */
     enum httpc_state state;
@@ -64,6 +65,8 @@ void httpc_multi_idle(struct httpc *c);
 int httpc_setup_peer(struct httpc_req *r, struct err *e);
 int httpc_setup_line(struct curl_slist **list, const char *line, struct err *e);
 int httpc_setup_defaults(struct httpc_req *r, struct err *e);
+/* The way through a unix socket, whatever the length of its path. */
+int httpc_setup_unix(struct httpc_req *r, struct err *e);
 void httpc_setup(const struct httpc_req *r);
 bool httpc_setup_same_origin(const char *base, const char *location);
 

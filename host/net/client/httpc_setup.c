@@ -1,10 +1,12 @@
 /* What is told to curl before a request starts: method, body, trust, way. */
 #include "httpc_impl.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/un.h>
 
 #define USER_AGENT "e2blua/" E2B_VERSION
 
@@ -135,12 +137,23 @@ static void set_trust(const struct httpc_req *r)
                      (long)CURL_SSLVERSION_TLSv1_2);
 }
 
+int httpc_setup_unix(struct httpc_req *r, struct err *e)
+{
+    char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    if (fd_unix_name(r->o.unix_path, name, sizeof(name), &r->unix_dir, e) < 0)
+        return -1;
+    curl_easy_setopt(r->easy, CURLOPT_UNIX_SOCKET_PATH, name);
+    /* curl keeps connections by name, and this one is only good for now. */
+    curl_easy_setopt(r->easy, CURLOPT_FRESH_CONNECT, r->unix_dir >= 0 ? 1L : 0L);
+    curl_easy_setopt(r->easy, CURLOPT_FORBID_REUSE, r->unix_dir >= 0 ? 1L : 0L);
+    return 0;
+}
+
 static void set_way(const struct httpc_req *r)
 {
     CURL *h = r->easy;
     const struct httpc_options *o = &r->o;
     if (o->unix_path) {
-        curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, o->unix_path);
         curl_easy_setopt(h, CURLOPT_PROXY, "");
     } else if (o->proxy) {
         curl_easy_setopt(h, CURLOPT_PROXY, o->proxy);

@@ -196,8 +196,8 @@ t.test("a bad tape names the line and what is wrong", function()
 end)
 
 t.test("takes the working directory out where it is a whole path", function()
-    t.eq(tape.blank({ a = "/w/x in /w. not /wide or a/w", b = 1 }, "/w"),
-        { a = "{{workdir}}/x in /w. not /wide or a/w", b = 1 })
+    t.eq(tape.blank({ a = "/w/x in /w. Not /wide, /w.x or a/w; /w.", b = 1 }, "/w"),
+        { a = "{{workdir}}/x in {{workdir}}. Not /wide, /w.x or a/w; {{workdir}}.", b = 1 })
     t.eq(tape.fill("{{workdir}}/x", "/a/b"), "/a/b/x")
 end)
 

@@ -149,3 +149,23 @@ t.test("sleep wants seconds", function()
     t.raises("invalid_argument", e2b.sleep)
     t.raises("invalid_argument", e2b.sleep, -1)
 end)
+
+t.test("a task that catches its cancellation and goes on ends all the same", function()
+    local caught = 0
+    t.raises("timeout", e2b.timeout, 0.1, function()
+        while true do
+            caught = caught + (pcall(e2b.sleep, 60) and 0 or 1)
+        end
+    end)
+    t.ok(caught > 0, "its pcall never caught anything")
+    t.raises("timeout", e2b.timeout, 0.1, function()
+        pcall(e2b.sleep, 60)
+        while true do end -- luacheck: ignore 542
+    end)
+    t.raises("timeout", e2b.timeout, 0.1, function()
+        pcall(e2b.sleep, 60)
+        coroutine.wrap(function()
+            while true do end -- luacheck: ignore 542
+        end)()
+    end)
+end)
