@@ -374,6 +374,22 @@ t.test("a build step has the network; what it is refused is in its error", funct
     t.eq(world.count(log, "nameserver 192.0.2.53"), 1)
 end)
 
+t.test("a build step has the machine's proxy, also one on its loopback", function()
+    local port = server(0, "127.0.0.1")
+    local proxy = "http://127.0.0.1:" .. port
+    local on = world.engine { http_proxy = proxy, no_proxy = "inside.test" }
+    local log = select(2, world.build(world.template()
+        :run_cmd("curl -sS http://somewhere.test/; echo $no_proxy; env | sort > ~/env")
+        :run_cmd("curl -sS " .. proxy .. " || echo not by its address"),
+        world.unique("proxy"), world.at(on, { skip_cache = true })))
+    t.eq(world.count(log, "hello somewhere.test"), 1)
+    t.eq(world.count(log, "inside.test,localhost,127.0.0.1,::1"), 1)
+    t.eq(world.count(log, "not by its address"), 2) -- the instruction and its output
+    local sandbox = create(on)
+    t.eq(sandbox.commands:run("env | grep -ic proxy || true").stdout, "0\n")
+    is_reset(curl(sandbox, "http://machine.e2b.internal:" .. port))
+end)
+
 t.test("a task that fails for a refused host says which", function()
     local dir = t.tmpdir()
     assert(fs.write_file(dir .. "/task.sh", "curl -sS https://example.com && exit 0; exit 3\n"))

@@ -275,8 +275,14 @@ void egress_ask_tcp(struct egress_box *b, int fd)
 
 void egress_ask_end_all(struct egress_box *b)
 {
-    while (b->askers)
-        asker_end(b->askers);
-    while (b->questions)
-        question_end(b->questions);
+    struct egress_asker *a, *next_a;
+    struct egress_question *q, *next_q;
+    for (a = b->askers; a; a = next_a) {
+        next_a = a->next;
+        asker_end(a); /* and its question */
+    }
+    for (q = b->questions; q; q = next_q) {
+        next_q = q->next;
+        question_end(q);
+    }
 }

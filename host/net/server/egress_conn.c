@@ -72,8 +72,11 @@ static void end(struct egress_conn *c)
 
 void egress_conn_end_all(struct egress_box *b)
 {
-    while (b->conns)
-        end(b->conns);
+    struct egress_conn *next;
+    for (struct egress_conn *c = b->conns; c; c = next) {
+        next = c->next;
+        end(c);
+    }
 }
 
 static void over(void *arg)

@@ -68,9 +68,10 @@ static struct egress_name **bucket(struct egress_names *s, const char *text)
 static void forget(struct egress_names *s, struct egress_name *n)
 {
     struct egress_name **at = bucket(s, n->text);
-    while (*at != n)
+    while (*at && *at != n)
         at = &(*at)->next;
-    *at = n->next;
+    if (*at)
+        *at = n->next;
     s->slots[n->number % SLOTS] = NULL;
     name_free(n);
 }
