@@ -447,12 +447,9 @@ static int l_launch(lua_State *L)
 void engine_box_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", box_gc}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"wait", l_wait},
-                                       {"info", l_info},
-                                       {"usage", l_usage},
-                                       {"kill", l_box_kill},
-                                       {"close", l_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"wait", l_wait},   {"info", l_info},
+                                       {"usage", l_usage}, {"kill", l_box_kill},
+                                       {"close", l_close}, {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);
     lua_setfield(L, -2, "launch");
