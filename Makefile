@@ -205,8 +205,9 @@ test-all: build-tests
 
 # A newcomer's first run: this machine, no key, nobody's money. LIVE=1 takes the
 # model that the environment or .env names.
-test-online: deps-test ## what needs the registries: the official E2B clients
+test-online: deps-test ## what needs the registries: installs, the official clients
 	@$(MAKE) build-all
+	@sh tests/online/run.sh $(B)/e2blua
 	@sh tests/clients/run.sh $(B)/e2blua
 
 run: deps ## build, then make the calculator in a sandbox (LIVE=1: by a model)

@@ -43,17 +43,14 @@ function M.home(name)
             return
         end
         client.stop(home.paths)
-        -- The home is free a moment before the process has ended.
-        local deadline = task.now() + 5
-        local left
-        repeat
-            left = M.left(home)[1]
-            if left then
-                task.sleep(0.02)
-            end
-        until not left or task.now() > deadline
-        if left then
-            error("left behind: " .. left, 0)
+        -- Its lock is free before its process is gone, under sanitizers by a while.
+        local deadline, left = task.now() + 5, M.left(home)
+        while left[1] and task.now() < deadline do
+            task.sleep(0.05)
+            left = M.left(home)
+        end
+        if left[1] then
+            error("left behind: " .. left[1], 0)
         end
     end)
     return home
