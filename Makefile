@@ -66,7 +66,7 @@ PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 
 .PHONY: all run test test-online check bench install uninstall clean format help deps \
 	deps-test deps-check unit lint strict asan asan-test fuzz fuzz-run coverage \
-	build-all test-all
+	build-all build-tests test-all docs
 
 all: deps ## build everything
 	@$(MAKE) build-all
@@ -199,7 +199,8 @@ CHOSEN = $(foreach t,$(CTESTS),$(if $(T),$(if $(findstring $(T),$(t)),$(t)),$(t)
 
 test: deps-test ## set up, build, run all tests (T=name for some)
 	@$(MAKE) test-all
-test-all: build-all $(CTESTS)
+build-tests: build-all $(CTESTS)
+test-all: build-tests
 	@sh tests/lib/run.sh $(B)/e2blua "$(T)" $(CHOSEN)
 
 # A newcomer's first run: this machine, no key, nobody's money. LIVE=1 takes the
@@ -248,14 +249,21 @@ lint: deps-check ## clang-tidy, cppcheck, luacheck, layers, headers
 	@echo "lint: clean"
 
 strict: ## the whole tree with gcc and clang, warnings as errors
-	@$(MAKE) B=build/gcc CC=gcc WERROR=1 build-all
-	@$(MAKE) B=build/clang CC=clang WERROR=1 build-all
+	@$(MAKE) B=build/gcc CC=gcc WERROR=1 build-tests
+	@$(MAKE) B=build/clang CC=clang WERROR=1 build-tests
 	@echo "strict: clean"
 
 asan: deps-test ## all tests under address and undefined sanitizers
 	@$(MAKE) build-all
 	@$(MAKE) B=build/asan SAN=1 asan-test
-asan-test: test-all
+# What a sanitizer says of an engine in the background would go unseen: all
+# reports go into files, and there must be none.
+REPORTS = $(abspath $(B))/reports
+asan-test:
+	@rm -rf $(REPORTS); mkdir -p $(REPORTS)
+	@ASAN_OPTIONS=log_path=$(REPORTS)/asan UBSAN_OPTIONS=log_path=$(REPORTS)/ubsan,print_stacktrace=1 \
+		$(MAKE) test-all; status=$$?; cat $(REPORTS)/* 2>/dev/null && \
+		echo "asan: reports, above" && exit 1; exit $$status
 
 check: ## lint, both compilers, tests, sanitizers
 	@$(MAKE) lint
@@ -280,10 +288,13 @@ build/fuzz/bin/%: tests/fuzz/%.c $(B)/libbase.a $(B)/libcore.a
 		-lpthread -ldl
 
 coverage: deps-test ## line coverage of the tests, under build/coverage
-	@$(MAKE) B=build/coverage CFLAGS="-O0 -g --coverage" build-all asan-test
+	@$(MAKE) B=build/coverage CFLAGS="-O0 -g --coverage" test-all
 	@cd build/coverage && gcov -n $$(find obj -name '*.gcda') 2>/dev/null | \
 		paste - - - - 2>/dev/null | grep host/ > coverage.txt || true
 	@echo "see build/coverage/coverage.txt"
+
+docs: build-all ## the reference text under build/docs
+	@$(B)/e2blua tests/lib/docs.lua build/docs
 
 bench: deps-test ## measures beside peers; a table under build/
 	@$(MAKE) build-all

@@ -263,9 +263,9 @@ static int load_carried(lua_State *L, const struct embed_file *f)
 static const char *near_verb(const char *word)
 {
     static const char *const verbs[] = {
-        "create",   "list",       "kill", "exec",    "shell", "cp",
-        "url",      "logs",       "metrics", "template", "engine",
-        "doctor", "completion", NULL};
+        "create", "list",   "kill",       "exec",    "shell",
+        "cp",     "url",    "logs",       "metrics", "template",
+        "engine", "doctor", "completion", NULL};
     return strchr(word, '/') || str_ends(word, ".lua")
                ? NULL
                : find_nearest(word, verbs);

@@ -169,11 +169,8 @@ static int l_unpack(lua_State *L)
 int luaopen_e2b_archive(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"list", l_list},
-        {"hash", l_hash},
-        {"pack", l_pack},
-        {"unpack", l_unpack},
-        {NULL, NULL},
+        {"list", l_list},     {"hash", l_hash}, {"pack", l_pack},
+        {"unpack", l_unpack}, {NULL, NULL},
     };
     luaL_newlib(L, functions);
     return 1;

@@ -77,7 +77,8 @@ static int l_isatty(lua_State *L)
     return 1;
 }
 
-/* verbose(): from now on the program tells on stderr what it does, as with -v */
+/* verbose(): from now on the program tells on stderr what it does, as with -v
+ */
 static int l_verbose(lua_State *L)
 {
     (void)L;

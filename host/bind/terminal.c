@@ -76,8 +76,8 @@ static int watch_input(lua_State *L, struct input *in, struct err *e)
         return 0;
     if (in->ep < 0)
         in->ep = epoll_create1(EPOLL_CLOEXEC);
-    if (in->ep < 0 || (epoll_ctl(in->ep, EPOLL_CTL_ADD, in->fd, &ev) < 0 &&
-                       errno != EEXIST))
+    if (in->ep < 0 ||
+        (epoll_ctl(in->ep, EPOLL_CTL_ADD, in->fd, &ev) < 0 && errno != EEXIST))
         return err_errno(e, NULL, "cannot watch descriptor %d", in->fd);
     in->watch = loop_watch(task_loop(L), in->ep, 0, input_ready, in, e);
     return in->watch ? 0 : -1;

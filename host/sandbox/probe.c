@@ -96,9 +96,9 @@ static int write_map(pid_t pid, const char *file, struct err *e)
     char path[48];
     str_fmt(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
     FD_AUTO int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "0 100000 65536", 14) != 14)
+    if (fd < 0)
         return err_errno(e, "unsupported", "%s", file);
-    return 0;
+    return fd_write_all(fd, "0 100000 65536", 14, e);
 }
 
 static int try_idmap(const char *dir, pid_t pid, struct err *e)
@@ -106,8 +106,8 @@ static int try_idmap(const char *dir, pid_t pid, struct err *e)
     char path[48];
     str_fmt(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
     FD_AUTO int userns = open(path, O_RDONLY | O_CLOEXEC);
-    FD_AUTO int tree = (int)syscall(SYS_open_tree, AT_FDCWD, dir,
-                                    OPEN_TREE_CLONE | O_CLOEXEC);
+    FD_AUTO int tree =
+        (int)syscall(SYS_open_tree, AT_FDCWD, dir, OPEN_TREE_CLONE | O_CLOEXEC);
     if (userns < 0 || tree < 0)
         return err_errno(e, "unsupported", "open_tree");
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP,
@@ -122,9 +122,9 @@ int probe_idmap(const char *dir, struct err *e)
 {
     struct child c;
     int r = child_start(&c, CLONE_NEWUSER, NULL, e);
-    if (r == 0 && (write_map(c.pid, "uid_map", e) < 0 ||
-                   write_map(c.pid, "gid_map", e) < 0 ||
-                   try_idmap(dir, c.pid, e) < 0))
+    if (r == 0 &&
+        (write_map(c.pid, "uid_map", e) < 0 ||
+         write_map(c.pid, "gid_map", e) < 0 || try_idmap(dir, c.pid, e) < 0))
         r = -1;
     child_end(&c);
     return r;
@@ -137,8 +137,7 @@ static int ask_nf_tables(void)
         struct nlmsghdr head;
         struct nfgenmsg gen;
     } q = {.head = {.nlmsg_len = sizeof(q),
-                    .nlmsg_type =
-                        (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN,
+                    .nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN,
                     .nlmsg_flags = NLM_F_REQUEST},
            .gen = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0}};
     struct {

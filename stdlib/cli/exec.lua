@@ -33,6 +33,8 @@ function M.define(p)
 end
 
 ---All behind the id is the command, whatever it looks like.
+---@param words string[]
+---@return string[]
 function M.prepare(words)
     local i = 1
     while words[i] and words[i]:sub(1, 1) == "-" and words[i] ~= "--" do

@@ -31,6 +31,9 @@ local PASSING = {
     guest_unresponsive = true,
 }
 
+-- What a server says of a key whose first request has not ended, or not well.
+local UNDECIDED = { idempotency_in_progress = true, idempotency_outcome_unknown = true }
+
 -- Whether a create that failed may succeed when it is tried again.
 local function passes(err)
     if not Error.is(err) then
@@ -38,7 +41,7 @@ local function passes(err)
     elseif err.kind == "timeout" then
         return err.deadline == "request" or err.deadline == "idle"
     elseif err.kind == "sandbox" then
-        return err.status ~= nil and err.status >= 500
+        return err.status ~= nil and err.status >= 500 or UNDECIDED[err.code] or false
     end
     return PASSING[err.kind] or false
 end
@@ -119,7 +122,9 @@ end
 -- The server may have carried out an attempt whose answer did not come: the same
 -- key makes it give that sandbox instead of a second one.
 local function set_key(state, err)
-    if not err or err.kind ~= "timeout" and err.kind ~= "network" then
+    local open = err and (err.kind == "timeout" or err.kind == "network" or
+        err.code == "idempotency_in_progress")
+    if not open then
         state.create.idempotency_key = wire.random(16)
     end
 end

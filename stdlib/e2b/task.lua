@@ -39,6 +39,10 @@ local function ending(group, i)
     })
 end
 
+---Starts the i-th member: a function in a task of its own, or a task that runs.
+---@param i integer
+---@param fn function|e2b_task.Task
+---@param ... any
 function Group:add(i, fn, ...)
     local joins = type(fn) == "userdata" and fn or nil
     self.tasks[i] = task.spawn_quiet(function(...)
@@ -52,6 +56,8 @@ function Group:add(i, fn, ...)
     self.joined[i] = joins
 end
 
+---Cancels the members that have not ended.
+---@param err? any
 function Group:cancel(err)
     for i, t in pairs(self.tasks) do
         if not self.done[i] then

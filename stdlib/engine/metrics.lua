@@ -11,6 +11,7 @@ local task = require "e2b_task"
 local M = {}
 
 local INTERVAL <const> = 5
+local ENVD_SECONDS <const> = 3
 local KEPT <const> = 3600 // INTERVAL
 local LEAST_CPU <const> = 0.01 -- clients take 0 for "not measured"
 local MAX_IDS <const> = 100
@@ -62,10 +63,23 @@ local function merge(record, seen, usage, now)
     return m
 end
 
+-- What envd says, or, of one too busy to answer, the disk as it was before.
+local function ask(record)
+    local ok, seen = pcall(envd.get, record.target, "/metrics", { timeout = ENVD_SECONDS })
+    if ok then
+        return seen
+    end
+    local last = record.metrics[#record.metrics]
+    if not last or not Error.is(seen, "timeout") then
+        error(seen, 0)
+    end
+    return { disk_used = last.disk_used, disk_total = last.disk_total }
+end
+
 local function sample(record)
+    local seen = ask(record)
     local now = state.now()
     local usage = record.handle:usage()
-    local seen = envd.get(record.target, "/metrics", { timeout = INTERVAL })
     local metrics = record.metrics
     metrics[#metrics + 1] = merge(record, seen, usage, now)
     if #metrics > KEPT then

@@ -3,6 +3,7 @@ local http = require "engine.http"
 local json = require "e2b_json"
 local logs = require "engine.logs"
 local metrics = require "engine.metrics"
+local once = require "engine.once"
 local sandboxes = require "engine.sandboxes"
 local wire = require "e2b_wire"
 
@@ -159,7 +160,9 @@ end
 
 local function sandbox_routes(r, E)
     r:on("POST", "/sandboxes", function(ctx) return 201, E.boxes:create(ctx:json(), false) end)
-    r:on("POST", "/v2/sandboxes", function(ctx) return 201, E.boxes:create(ctx:json(), true) end)
+    r:on("POST", "/v2/sandboxes", function(ctx)
+        return 201, once.create(E.boxes, ctx.req.headers["idempotency-key"], ctx:json())
+    end)
     r:on("GET", "/v2/sandboxes", function(ctx) return list_sandboxes(E, ctx) end)
     r:on("GET", "/sandboxes", function(ctx) return list_sandboxes(E, ctx) end)
     r:on("GET", "/sandboxes/:id", function(ctx) return 200, E.boxes:detail(ctx.params.id) end)

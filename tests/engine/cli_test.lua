@@ -101,6 +101,23 @@ t.test("shell is bash on a terminal", function()
     t.match(r.shown, "24 80\r\n")
 end)
 
+t.test("logs and metrics", function()
+    local id = rig.sandbox().sandbox_id
+    local code, out, err = run { "logs", id }
+    t.eq(code, 0, err)
+    t.match(out, "^%d+%-%d+%-%d+T%S+Z info  the sandbox ")
+    local first = json.decode(select(2, run { "logs", "--json", id }):match("^[^\n]+"))
+    t.eq(first.level, "info")
+    t.ok(not select(2, run { "logs", "--level", "error", id }):find("info", 1, true))
+    code, out, err = run { "metrics", id }
+    t.eq(code, 0, err)
+    t.match(out, "^%d+%-%d+%-%d+ %S+  cpu +[%d.]+ %% of %d+  memory %d+ MiB of 1024 MiB  disk ")
+    t.eq(json.decode(select(2, run { "metrics", "--json", id })).mem_total, 1 << 30)
+    code, out, err = run { "metrics", "inope" }
+    t.eq({ code, out }, { 1, "" })
+    t.match(err, "Sandbox inope not found")
+end)
+
 t.test("template list, engine status and doctor", function()
     local code, out, err = run { "template", "list", "--json" }
     t.eq(code, 0, err)

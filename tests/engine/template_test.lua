@@ -227,9 +227,9 @@ local READY = {
     status = { "cd /etc; sleep 0.3; exec python3 -m http.server 3000",
         Template.wait_for_url("http://localhost:3000/none", 404),
         "curl -s -o /dev/null -w '%{http_code}' localhost:3000/none", "404" },
-    process = { "sleep 0.3; exec -a e2b sh -c 'exec sleep 98'", Template.wait_for_process("sleep"),
-        "pgrep -xc sleep", "1\n" },
-    file = { "sleep 0.3; echo up > '/tmp/is up'; sleep 99", Template.wait_for_file("/tmp/is up"),
+    process = { "python3 -c 'import time; time.sleep(0.3)'; exec sleep 98",
+        Template.wait_for_process("sleep"), "pgrep -xc sleep", "1\n" },
+    file = { "sleep 0.3; echo up > /tmp/new; mv /tmp/new '/tmp/is up'; sleep 99", Template.wait_for_file("/tmp/is up"),
         "cat '/tmp/is up'", "up\n" },
 }
 

@@ -32,7 +32,8 @@ static int check_name(const char *name, struct err *e)
 {
     const char *p = name;
     if (!name || !*name || *name == '/')
-        return err_set(e, "protocol", "the archive has a member named \"%.200s\"",
+        return err_set(e, "protocol",
+                       "the archive has a member named \"%.200s\"",
                        name ? name : "");
     for (; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
         if (strncmp(p, "..", 2) == 0 && (p[2] == '/' || !p[2]))
@@ -120,10 +121,10 @@ static int run(struct job *j, const char *path, struct err *e)
         archive_read_support_format_empty(j->in) != ARCHIVE_OK ||
         archive_read_support_filter_gzip(j->in) != ARCHIVE_OK)
         return bad(e, j->in, "reading archives");
-    archive_write_disk_set_options(
-        j->out, ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM |
-                    ARCHIVE_EXTRACT_SECURE_SYMLINKS |
-                    ARCHIVE_EXTRACT_SECURE_NODOTDOT);
+    archive_write_disk_set_options(j->out, ARCHIVE_EXTRACT_TIME |
+                                               ARCHIVE_EXTRACT_PERM |
+                                               ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+                                               ARCHIVE_EXTRACT_SECURE_NODOTDOT);
     if (archive_read_open_filename(j->in, path, BLOCK) != ARCHIVE_OK)
         return bad(e, j->in, path);
     if (copy_entries(j, e) < 0)

@@ -319,8 +319,7 @@ static void signal_fired(uv_signal_t *uv, int signum)
 }
 
 struct loop_signal *loop_signal(struct loop *l, int signum,
-                                void (*fn)(void *arg), void *arg,
-                                struct err *e)
+                                void (*fn)(void *arg), void *arg, struct err *e)
 {
     struct loop_signal *s = mem_alloc(sizeof(*s));
     s->fn = fn;

@@ -49,6 +49,10 @@ local function background(context, input)
             pid = pid } }
 end
 
+---Runs a command, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     if input.run_in_background then
         return background(context, input)

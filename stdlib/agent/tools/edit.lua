@@ -26,6 +26,10 @@ local function create(context, path, input, exists)
         data = { filePath = path, oldString = "", newString = input.new_string } }
 end
 
+---Replaces text in a file, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     local path = context.path(input.file_path)
     local files = context.sandbox.files

@@ -67,6 +67,10 @@ M._regex = regex
 local SCRIPT = [[cd %s && find . -name .git -prune -o -type f -regextype posix-extended \
 -regex %s -printf '%%T@\t%%P\0' 2>/dev/null | sort -zrn | head -z -n %d]]
 
+---Finds files by name, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     local dir = context.path(input.path or ".")
     local pattern = input.pattern

@@ -89,6 +89,10 @@ local function pick(output, input)
     return out, n
 end
 
+---Searches files, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     local commands = context.sandbox.commands
     local ok, result = pcall(commands.run, commands, command(context, input),

@@ -59,6 +59,10 @@ local function numbered(source, first, count)
     return out, n
 end
 
+---Reads a file, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     local path = context.path(input.file_path)
     local found = info(context, path)

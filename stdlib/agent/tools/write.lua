@@ -25,6 +25,10 @@ local function before(context, path)
     error(old, 0)
 end
 
+---Writes a file, as the model asked for it.
+---@param context table of agent.tools' context
+---@param input table what the tool's schema allows
+---@return table answer {content, data?, is_error?}
 function M.run(context, input)
     local path = context.path(input.file_path)
     local old = before(context, path)

@@ -4,6 +4,7 @@
 #include "net/core/loop.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -134,11 +135,31 @@ static void wakes(void **state)
     loop_free(l);
 }
 
+static void signals(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct loop *l = loop_new(&e);
+    order[0] = '\0';
+    struct loop_signal *s = loop_signal(l, SIGWINCH, mark, TEXT("s"), &e);
+    assert_non_null(s);
+    raise(SIGWINCH);
+    for (int i = 0; i < 50 && !*order; i++)
+        loop_turn(l, 100);
+    assert_string_equal(order, "s");
+    loop_signal_stop(s);
+    loop_signal_stop(NULL);
+    assert_null(loop_signal(l, SIGKILL, mark, TEXT("k"), &e));
+    assert_non_null(strstr(e.msg, "signal 9"));
+    loop_free(l);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(timers),
     cmocka_unit_test(deferring_forever_starves_nobody),
     cmocka_unit_test(turn_has_a_deadline),
     cmocka_unit_test(watches),
     cmocka_unit_test(wakes),
+    cmocka_unit_test(signals),
 };
 RUN(tests)

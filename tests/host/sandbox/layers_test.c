@@ -61,9 +61,10 @@ static void publish(const char *text)
 {
     struct err e = {0};
     char name[LAYERS_TMP_NAME];
-    int FD_AUTO tmp = tmp_with(name, text);
+    int tmp = tmp_with(name, text);
     if (layers_publish(cache, name, ID, "{\"id\":\"" ID "\"}", &e))
         fail_msg("%s", e.msg);
+    fd_close(&tmp);
 }
 
 static void assert_content(const char *want)
@@ -106,14 +107,9 @@ static void test_publish(void **state)
 static void test_bad_ids(void **state)
 {
     struct err e = {0};
-    const char *bad[] = {"",
-                         "..",
-                         "a/b",
-                         "A",
-                         "../tmp",
-                         "a b",
-                         "0123456789012345678901234567890123"
-                         "4567890123456789012345678901234"};
+    static const char long_id[] = "0123456789012345678901234567890123"
+                                  "4567890123456789012345678901234";
+    const char *bad[] = {"", "..", "a/b", "A", "../tmp", "a b", long_id};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         assert_false(layers_have(cache, bad[i]));

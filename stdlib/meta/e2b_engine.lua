@@ -1,0 +1,154 @@
+---@meta e2b_engine
+
+--- The kernel side for stdlib/engine (host/bind/engine*.c). Only the daemon and doctor load it.
+---@class e2b_engine
+local M = {}
+
+---@class e2b_engine.Store
+local Store = {}
+
+---@param sql string
+---@param ... any  its arguments
+---@return table[]? rows  by column name
+---@return integer|e2b.Error changes  or the error
+function Store:query(sql, ...) end
+
+--- Twice is fine.
+function Store:close() end
+
+---@param path string
+---@return e2b_engine.Store? db
+---@return e2b.Error? err
+function M.store(path) end
+
+--- The data plane.
+---@class e2b_engine.Proxy
+local Proxy = {}
+
+---@return lightuserdata filter  for e2b_httpd.listen; the proxy must outlive the server
+function Proxy:filter() end
+
+---@param box {id: string, socket: string, access_token?: string, traffic_token?: string,
+--- mask_host?: string}
+function Proxy:add(box) end
+
+--- Resets the open connections.
+---@param id string
+function Proxy:remove(id) end
+
+---@return integer exchanges  under way
+function Proxy:open() end
+
+--- Twice is fine.
+function Proxy:close() end
+
+---@param run_dir string
+---@return e2b_engine.Proxy? proxy
+---@return e2b.Error? err
+function M.proxy(run_dir) end
+
+--- A running sandbox.
+---@class e2b_engine.Box
+local Box = {}
+
+---@param seconds? number
+---@return string? how  "exit N", "signal N" or "ended"; nil: not yet
+function Box:wait(seconds) end
+
+---@return {pid: integer, start_time: integer, cgroup: string, missing: string}
+function Box:info() end
+
+---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
+--- oom_killed: boolean}|nil usage
+---@return e2b.Error? err
+function Box:usage() end
+
+--- Returns when nothing of it is left.
+---@return true? ok
+---@return e2b.Error? err
+function Box:kill() end
+
+---Gives up the descriptor of what has been killed; a wait for it ends.
+function Box:close() end
+
+---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
+--- string[], cgroup: string, hosts: string, resolv_conf: string, cpu_count: integer,
+--- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean} layers base first
+---@return e2b_engine.Box? box  its envd listens on run_dir/<id>.sock
+---@return e2b.Error? err
+function M.launch(opts) end
+
+--- Ends a sandbox of an earlier engine.
+---@param identity {pid: integer, start_time: integer, cgroup: string}
+---@return true? ok
+---@return e2b.Error? err
+function M.kill(identity) end
+
+---@param cache string
+---@param id string
+---@return string? json  nil when there is no such layer
+function M.layer_meta(cache, id) end
+
+--- The tree folder/upper becomes a layer.
+---@param cache string
+---@param folder string
+---@param upper string
+---@param id string
+---@param meta string  JSON
+---@return true? ok
+---@return e2b.Error? err
+function M.layer_seal(cache, folder, upper, id, meta) end
+
+---@param folder string
+---@param name string
+---@return true? ok
+---@return e2b.Error? err
+function M.remove_tree(folder, name) end
+
+--- Makes the base image.
+---@class e2b_engine.Maker
+local Maker = {}
+
+--- Waits, for minutes when the image is missing.
+---@param cache string
+---@return string? id  of the layer
+---@return e2b.Error? err
+function Maker:run(cache) end
+
+---@return string stage
+---@return integer percent  -1: unknown
+function Maker:progress() end
+
+--- Its run ends soon, with an error.
+function Maker:stop() end
+
+---@return e2b_engine.Maker
+function M.image_maker() end
+
+---@param cache string
+---@return string? id  of the layer
+function M.image_ready(cache) end
+
+---@return true? ok
+---@return e2b.Error? err
+function M.probe_userns() end
+
+---@param dir string
+---@return true? ok
+---@return e2b.Error? err
+function M.probe_idmap(dir) end
+
+---@return true? ok
+---@return e2b.Error? err
+function M.probe_nf_tables() end
+
+---@param dir string
+---@return integer? bytes  free for this user
+---@return e2b.Error? err
+function M.probe_space(dir) end
+
+---@return integer? count  of certificate authorities beyond the distribution's
+---@return e2b.Error? err
+function M.extra_cas() end
+
+return M
