@@ -2,6 +2,7 @@
 -- when they fail.
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
+local fs = require "e2b_fs"
 local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
@@ -50,11 +51,19 @@ end)
 
 t.test("killed while its start command is waited for", { timeout = 120 }, function()
     local name = build([[test -n "$E2B_SANDBOX_ID" || touch /tmp/ok; sleep 99]], "test -e /tmp/ok")
+    local function sockets()
+        local names = {}
+        for _, entry in ipairs(fs.list(require("engine.paths").of().run)) do
+            names[entry] = entry:match("^(i%w+)%.sock$")
+        end
+        return names
+    end
+    local before = sockets()
     local creating = task.spawn_quiet(create, name)
     task.sleep(1)
     local id
-    for _, entry in ipairs(require("e2b_fs").list(require("engine.paths").of().run)) do
-        id = entry:match("^(i%w+)%.sock$") or id
+    for entry, its in pairs(sockets()) do
+        id = not before[entry] and its or id
     end
     t.ok(id, "it is not being created")
     local began = task.now()
