@@ -26,9 +26,10 @@ ssize_t fd_send(int sock, const void *p, size_t n, const int *fds, int nfds,
                 struct err *e);
 ssize_t fd_recv(int sock, void *p, size_t n, int *fds, int max, int *nfds,
                 struct err *e);
-/* A name for the socket at path that fits into a sockaddr_un (dst[cap], cap 108).
- * A longer path goes through a descriptor of its folder: then *dirfd is to be
- * kept open while the name is used and closed afterwards, else it is -1. */
+/* A name for the socket at path that fits into a sockaddr_un (dst[cap], cap
+ * 108). A longer path goes through a descriptor of its folder: then *dirfd is
+ * to be kept open while the name is used and closed afterwards, else it is -1.
+ */
 int fd_unix_name(const char *path, char *dst, size_t cap, int *dirfd,
                  struct err *e);
 /* Listening / connected AF_UNIX stream socket at dirfd/name (any length of

@@ -297,8 +297,8 @@ static int l_box_kill(lua_State *L)
     return work_call(L, &k->w);
 }
 
-/* kill{pid=, start_time=, cgroup=} -> true | nil, error: a sandbox of an earlier
- * engine, by its identity */
+/* kill{pid=, start_time=, cgroup=} -> true | nil, error: a sandbox of an
+ * earlier engine, by its identity */
 static int l_kill(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -367,8 +367,8 @@ static char *opt_copy(lua_State *L, const char *field, const char *dflt)
 /* Raises for what is missing or of the wrong type; stores nothing. */
 static lua_Integer check_launch(lua_State *L)
 {
-    static const char *const needed[] = {"id",      "cache", "dir",  "run_dir",
-                                         "cgroup",  "log",   NULL};
+    static const char *const needed[] = {"id",     "cache", "dir", "run_dir",
+                                         "cgroup", "log",   NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     for (int i = 0; needed[i]; i++)
         if (!lutil_opt_str(L, 1, needed[i], NULL))
@@ -429,12 +429,9 @@ static int l_launch(lua_State *L)
 void engine_box_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", box_gc}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"wait", l_wait},
-                                       {"info", l_info},
-                                       {"usage", l_usage},
-                                       {"kill", l_box_kill},
-                                       {"close", l_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"wait", l_wait},   {"info", l_info},
+                                       {"usage", l_usage}, {"kill", l_box_kill},
+                                       {"close", l_close}, {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);
     lua_setfield(L, -2, "launch");

@@ -406,11 +406,10 @@ int luaopen_e2b_httpc(lua_State *L)
                                        {"close", x_close}, {NULL, NULL}};
     static const luaL_Reg client_meta[] = {{"__gc", client_gc}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"open", l_open},
-        {"active", l_active},
-        {"forget", l_forget},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"open", l_open},
+                                         {"active", l_active},
+                                         {"forget", l_forget},
+                                         {NULL, NULL}};
     lutil_class(L, REQUEST_CLASS, request_meta, request);
     lutil_class(L, CLIENT_CLASS, client_meta, none);
     struct httpc **c = lua_newuserdatauv(L, sizeof(struct httpc *), 0);

@@ -76,8 +76,8 @@ void task_cancel(lua_State *L, struct task *t);
 void task_push_error(lua_State *L, struct task *t);
 /* Raises the cancellation of the running task. */
 int task_raise_cancel(lua_State *L, struct task *t);
-/* A pcall has swallowed the cancellation of the running task: it is raised again
- * when the task computes on without a wait. */
+/* A pcall has swallowed the cancellation of the running task: it is raised
+ * again when the task computes on without a wait. */
 void task_insist(lua_State *L, struct task *t);
 /* Called by lua_resume's callers around it. */
 lua_State *sched_enter(struct sched *s, lua_State *co);

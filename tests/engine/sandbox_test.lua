@@ -85,13 +85,15 @@ t.test("list: pages, filters, orders", function()
     local newest, sizes = ids { query = { metadata = { mark = mark } }, limit = 2 }
     t.eq(sizes, { 2, 2, 1 })
     t.eq(newest, { made[5], made[4], made[3], made[2], made[1] })
-    local oldest, asc_sizes = ids { query = { metadata = { mark = mark } }, limit = 2, order = "asc" }
+    local oldest, asc_sizes = ids { query = { metadata = { mark = mark } }, limit = 2,
+        order = "asc" }
     t.eq(oldest, made)
     t.eq(asc_sizes, { 2, 2, 1 })
     local even = ids { query = { metadata = { mark = mark, n = "0" } } }
     t.eq(even, { made[4], made[2] })
     t.eq(ids { query = { metadata = { mark = mark }, state = { "paused" } } }, {})
-    t.eq(#ids { query = { metadata = { mark = mark }, template = "base", state = { "running" } } }, 5)
+    t.eq(#ids { query = { metadata = { mark = mark }, template = "base",
+        state = { "running" } } }, 5)
     t.eq(#ids { query = { metadata = { mark = mark }, started_after = os.time() + 60 } }, 0)
     t.eq(#ids { query = { metadata = { mark = mark }, started_after = os.time() - 60 } }, 5)
     t.raises("invalid_argument", Sandbox.list, { query = { state = { "sleeping" } } })

@@ -38,7 +38,8 @@ t.test("a start command that fails at create: its output is in the error, nothin
     { timeout = 120 }, function()
     -- At build there is no sandbox id.
     local name = build([[
-        if [ -n "$E2B_SANDBOX_ID" ]; then echo "no such luck" >&2; exit 3; fi; touch /tmp/ok; sleep 99]],
+        if [ -n "$E2B_SANDBOX_ID" ]; then echo "no such luck" >&2; exit 3; fi
+        touch /tmp/ok; sleep 99]],
         "test -e /tmp/ok")
     local before = #Sandbox.list():next_items()
     local began = task.now()

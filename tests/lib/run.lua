@@ -77,8 +77,8 @@ local function globals()
     return names
 end
 
---- Numbers that must be the same after the test. Connections that the HTTP client keeps for the next
---- request are nobody's.
+--- Numbers that must be the same after the test. Connections that the HTTP client keeps for the
+--- next request are nobody's.
 local function measure()
     if package.loaded.e2b_httpc then
         package.loaded.e2b_httpc.forget()

@@ -26,7 +26,7 @@ struct httpc_req {
     char *method, *url;
     struct curl_slist *headers, *harmless;
     bool has_type, has_agent; /* the caller's own headers */
-    int unix_dir; /* of a unix socket with a long path, or -1 */
+    int unix_dir;             /* of a unix socket with a long path, or -1 */
     struct httpc_options o;   /* its strings are curl's copies by now */
     char peer[HTTPC_PEER];    /* for messages */
     enum httpc_state state;

@@ -144,7 +144,8 @@ int httpc_setup_unix(struct httpc_req *r, struct err *e)
         return -1;
     curl_easy_setopt(r->easy, CURLOPT_UNIX_SOCKET_PATH, name);
     /* curl keeps connections by name, and this one is only good for now. */
-    curl_easy_setopt(r->easy, CURLOPT_FRESH_CONNECT, r->unix_dir >= 0 ? 1L : 0L);
+    curl_easy_setopt(r->easy, CURLOPT_FRESH_CONNECT,
+                     r->unix_dir >= 0 ? 1L : 0L);
     curl_easy_setopt(r->easy, CURLOPT_FORBID_REUSE, r->unix_dir >= 0 ? 1L : 0L);
     return 0;
 }
