@@ -293,7 +293,7 @@ t.test("an answer that breaks off breaks off here too", function()
         'c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf")'))
     local x <close> = http.open { url = sbx:get_url(3000), headers = ALONE.headers }
     x:wait()
-    local all, ok, piece = "", nil, nil
+    local all, ok, piece = ""
     repeat
         ok, piece = pcall(x.read, x)
         all = all .. (ok and piece or "")
