@@ -560,6 +560,11 @@ function Sandbox:is_running(opts, ...)
         idle_timeout = limit,
     })
     if not status then
+        -- Its end in this moment breaks the connection.
+        err = rpc.after_failure(conn, op, err)
+        if err.kind == "sandbox_not_running" then
+            return false
+        end
         Error.raise(err)
     elseif status == 502 then
         return false

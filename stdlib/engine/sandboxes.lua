@@ -278,7 +278,7 @@ function Boxes:open(record, build, want)
     self:note(record, "info", "the sandbox starts", { template = want.template })
     if build.start and build.start.cmd then
         local ok, err = pcall(start.at_create, record.target, build.start)
-        if not ok then
+        if not ok and record.state == "starting" then
             local text = Error.is(err) and err.message or tostring(err)
             self:note(record, "error", text)
             self:end_it(record)

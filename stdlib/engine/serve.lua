@@ -147,9 +147,8 @@ local function setting(env, name, default, max)
     end
     local n = tonumber(text)
     if not n or n < 0 or n > max then
-        Error.raise("invalid_argument",
-            ("%s must be a number from 0 to %g, not %q"):format(name, max,
-            text))
+        Error.raise("invalid_argument", ("%s must be a number from 0 to %g, not %q")
+            :format(name, max, text))
     end
     return n
 end

@@ -114,8 +114,8 @@ end)
 
 t.test("disconnect and connect again by pid", function()
     local sbx = rig.sandbox()
-    local h = run(sbx, "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done;" ..
-        " echo second; exit 7",
+    local h = run(sbx,
+        "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo second; exit 7",
         { background = true, timeout = 0 })
     child.await("nothing comes", 5, function()
         return h.stdout == "first\n"
@@ -222,6 +222,12 @@ local function peak(pid)
         :match("VmHWM:%s+(%d+)"))) >> 10
 end
 
+local function check_growth(engine, before)
+    local now = peak(engine)
+    t.ok(rig.sanitized() or now - before < 32,
+        ("the engine grew from %d to %d MB"):format(before, now))
+end
+
 t.test("100 MB of output: engine and envd stay small", { timeout = 120 }, function()
     local sbx = rig.sandbox { timeout = 120 }
     local engine = rig.info().pid
@@ -232,7 +238,7 @@ t.test("100 MB of output: engine and envd stay small", { timeout = 120 }, functi
             n = n + #bytes
         end, timeout = 100 })
     t.eq({ n, #r.stdout }, { 100000000, 100000000 })
-    t.ok(peak(engine) - before < 32, "the engine grew from " .. before .. " to " .. peak(engine))
+    check_growth(engine, before)
     local envd = tonumber(r.stderr:match("(%d+) kB")) >> 10
     t.ok(envd < 32, "envd needed " .. envd .. " MB")
 end)
@@ -262,7 +268,7 @@ for i in range(1000):
     slow = false
     running:join(60)
     t.eq(n, 100000000)
-    t.ok(peak(engine) - before < 32, "the engine grew from " .. before .. " to " .. peak(engine))
+    check_growth(engine, before)
 end)
 
 t.test("100 MB of output need 450 MB here at most", { timeout = 120 }, function()
@@ -278,5 +284,5 @@ t.test("100 MB of output need 450 MB here at most", { timeout = 120 }, function(
     local n, kept, kb = t.match(out, "^(%d+)\t(%d+)\t(%d+)\n$")
     t.eq({ n, kept }, { "100000000", "100000000" })
     -- The pieces, the whole, and as much garbage.
-    t.ok(tonumber(kb) < 450 << 10, "the host needed " .. kb .. " kB")
+    t.ok(rig.sanitized() or tonumber(kb) < 450 << 10, "the host needed " .. kb .. " kB")
 end)

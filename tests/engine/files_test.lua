@@ -113,12 +113,12 @@ t.test("what is not there, not allowed or not a file", function()
     t.eq(sbx.files:read("/root/s", { user = "root" }), "secret\n")
 end)
 
-t.test("a large file up and down, streamed through a small engine", { timeout = 120 }, function()
+t.test("a large file up and down, as a stream", { timeout = 120 }, function()
     local sbx = rig.sandbox { timeout = 120 }
     local fs = require "e2b_fs"
     local function peak()
-        local status = fs.read_file("/proc/" .. rig.info().pid .. "/status")
-        return tonumber(status:match("VmHWM:%s+(%d+)"))
+        local text = fs.read_file("/proc/" .. rig.info().pid .. "/status")
+        return tonumber(text:match("VmHWM:%s+(%d+)"))
     end
     local before = peak()
     sbx.commands:run("head -c 200000000 /dev/urandom > big; sha256sum < big > sum")
@@ -132,5 +132,6 @@ t.test("a large file up and down, streamed through a small engine", { timeout = 
         return pieces[i]
     end)
     t.eq(sbx.commands:run("sha256sum < back").stdout, sbx.files:read("sum"))
-    t.ok(peak() - before < 32 << 10, "the engine grew from " .. before .. " to " .. peak() .. " kB")
+    t.ok(rig.sanitized() or peak() - before < 32 << 10,
+        ("the engine grew from %d to %d kB"):format(before, peak()))
 end)

@@ -92,8 +92,8 @@ t.test("list: pages, filters, orders", function()
     local even = ids { query = { metadata = { mark = mark, n = "0" } } }
     t.eq(even, { made[4], made[2] })
     t.eq(ids { query = { metadata = { mark = mark }, state = { "paused" } } }, {})
-    t.eq(#ids { query = { metadata = { mark = mark }, template = "base", state = { "running" } } },
-        5)
+    t.eq(#ids { query = { metadata = { mark = mark }, template = "base",
+        state = { "running" } } }, 5)
     t.eq(#ids { query = { metadata = { mark = mark }, started_after = os.time() + 60 } }, 0)
     t.eq(#ids { query = { metadata = { mark = mark }, started_after = os.time() - 60 } }, 5)
     t.raises("invalid_argument", Sandbox.list, { query = { state = { "sleeping" } } })
@@ -157,6 +157,23 @@ t.test("set_timeout shortens and lengthens; 0 ends it now", function()
     end)
     t.raises("invalid_argument", Sandbox.set_timeout, "iabc", -1)
     t.raises("invalid_argument", Sandbox.set_timeout, "iabc", "1h")
+end)
+
+t.test("is_running never fails because of the end it asks about", function()
+    for _ = 1, 5 do
+        local sbx = rig.sandbox()
+        local askers = {}
+        for i = 1, 8 do
+            askers[i] = task.spawn_quiet(function()
+                while sbx:is_running() do end -- luacheck: ignore 542
+            end)
+        end
+        task.sleep(0.05)
+        Sandbox.kill(sbx.sandbox_id)
+        for _, asker in ipairs(askers) do
+            asker:join(10)
+        end
+    end
 end)
 
 t.test("connect gives a second handle, and never shortens the life", function()

@@ -24,6 +24,7 @@ leftovers() {
     # The brackets keep the search from finding itself.
     grep -laE "serv[e].$tmp/" /proc/[0-9]*/cmdline 2>/dev/null
     grep -F "$tmp/" /proc/self/mountinfo
+    grep -s -A 20 Sanitizer "$tmp"/home/engine.log
     for dir in "$tmp"/home "$tmp"/*/home; do
         hash=$(printf %s "$dir" | sha256sum | cut -c1-12)
         ls -d /sys/fs/cgroup/*/e2blua/"$hash" /sys/fs/cgroup/e2blua/"$hash" \
