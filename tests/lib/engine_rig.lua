@@ -8,7 +8,6 @@ local json = require "e2b_json"
 local paths = require "engine.paths"
 local process = require "e2b_process"
 local t = require "tests"
-local task = require "e2b_task"
 
 local M = {}
 

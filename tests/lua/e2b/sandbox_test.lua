@@ -170,6 +170,7 @@ t.test("get_info tells what is known", function()
         volume_mounts = {},
         lifecycle = { on_timeout = "kill", auto_resume = false },
         network = { allow_out = { "example.com" } },
+        notes = {},
     }
     t.eq(sbx:get_info(), want)
     t.eq(Sandbox.get_info(sbx.sandbox_id, fake:options()), want)
