@@ -205,8 +205,9 @@ test-all: build-tests
 
 # A newcomer's first run: this machine, no key, nobody's money. LIVE=1 takes the
 # model that the environment or .env names.
-test-online: deps-test ## what needs the registries: the official E2B clients
+test-online: deps-test ## what needs the registries: installs, the official clients
 	@$(MAKE) build-all
+	@sh tests/online/run.sh $(B)/e2blua
 	@sh tests/clients/run.sh $(B)/e2blua
 
 run: deps ## build, then make the calculator in a sandbox (LIVE=1: by a model)
@@ -261,7 +262,9 @@ asan: deps-test ## all tests under address and undefined sanitizers
 REPORTS = $(abspath $(B))/reports
 asan-test:
 	@rm -rf $(REPORTS); mkdir -p $(REPORTS)
-	@ASAN_OPTIONS=log_path=$(REPORTS)/asan UBSAN_OPTIONS=log_path=$(REPORTS)/ubsan,print_stacktrace=1 \
+	@# Tests measure memory: what is freed may not wait in a large quarantine.
+	@export ASAN_OPTIONS=log_path=$(REPORTS)/asan:quarantine_size_mb=16; \
+		export UBSAN_OPTIONS=log_path=$(REPORTS)/ubsan:print_stacktrace=1; \
 		$(MAKE) test-all; status=$$?; cat $(REPORTS)/* 2>/dev/null && \
 		echo "asan: reports, above" && exit 1; exit $$status
 

@@ -10,6 +10,11 @@ void engine_proxy_open(lua_State *L);  /* proxy() */
 void engine_box_open(lua_State *L);    /* launch(), kill() */
 void engine_layers_open(lua_State *L); /* layers, trees */
 void engine_image_open(lua_State *L);  /* image_make() */
+void engine_egress_open(lua_State *L); /* egress(), egress_policy() */
 void engine_probe_open(lua_State *L);  /* probe_...() for doctor */
+
+struct netns_sockets;
+/* Of the box at idx (raises else), still the box's own. */
+struct netns_sockets *engine_box_sockets(lua_State *L, int idx);
 
 #endif

@@ -35,6 +35,7 @@ struct launch {
     bool tmp_tmpfs;
     int envd; /* borrowed from the registry */
     struct launcher_child child;
+    struct netns_sockets net;
     bool launched;
 };
 
@@ -112,6 +113,7 @@ static int launch_run(struct work *w, struct err *e)
             .resolv_conf = l->resolv_conf,
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
+            .net = &l->net,
         };
         r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
@@ -126,6 +128,7 @@ static void launch_fini(struct work *w)
     if (l->launched) { /* nobody took it */
         launcher_kill(&l->child, KILL_MS, NULL);
         fd_close(&l->child.pidfd);
+        netns_sockets_close(&l->net);
     }
     for (int i = 0; i < l->nlayers; i++)
         free(l->layers[i]);
@@ -143,6 +146,7 @@ static void launch_fini(struct work *w)
 
 struct box {
     struct launcher_child child;
+    struct netns_sockets net;
     struct loop_watch *watch;
     struct task_wait wait;
     bool exited, known; /* known: status is what a wait said */
@@ -161,7 +165,13 @@ static int box_gc(lua_State *L)
     loop_watch_stop(b->watch);
     b->watch = NULL;
     fd_close(&b->child.pidfd);
+    netns_sockets_close(&b->net);
     return 0;
+}
+
+struct netns_sockets *engine_box_sockets(lua_State *L, int idx)
+{
+    return &((struct box *)luaL_checkudata(L, idx, BOX_CLASS))->net;
 }
 
 static void on_exit_of_box(void *arg, unsigned events)
@@ -210,7 +220,7 @@ static int l_wait(lua_State *L)
                         (lua_KContext)b, waited);
 }
 
-/* box:close() gives up its descriptor, for what has been killed; a wait for it
+/* box:close() gives up its descriptors, for what has been killed; a wait for it
  * ends. Twice is fine. */
 static int l_close(lua_State *L)
 {
@@ -218,14 +228,20 @@ static int l_close(lua_State *L)
     if (!b->exited)
         on_exit_of_box(b, 0);
     fd_close(&b->child.pidfd);
+    netns_sockets_close(&b->net);
     return 0;
 }
 
-/* box:info() -> {pid=, start_time=, cgroup=, missing=} */
+/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=} ; the last
+ * says why, when there is none */
 static int l_info(lua_State *L)
 {
     const struct box *b = check_box(L);
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
+    if (b->net.errnum) {
+        lua_pushstring(L, strerror(b->net.errnum));
+        lua_setfield(L, -2, "no_network");
+    }
     lua_pushstring(L, b->child.missing);
     lua_setfield(L, -2, "missing");
     lua_pushinteger(L, b->child.pid);
@@ -351,8 +367,10 @@ static int push_box(lua_State *L, struct work *w)
     struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
     memset(b, 0, sizeof(*b));
     b->child.pidfd = -1;
+    netns_sockets_init(&b->net);
     luaL_setmetatable(L, BOX_CLASS);
     b->child = l->child;
+    b->net = l->net;
     l->launched = false;
     return 1;
 }

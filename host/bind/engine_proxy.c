@@ -99,9 +99,9 @@ static int l_open(lua_State *L)
 void engine_proxy_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", proxy_gc}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"filter", l_filter}, {"add", l_add},      {"remove", l_remove},
-        {"open", l_open},     {"close", proxy_gc}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"filter", l_filter}, {"add", l_add},
+                                       {"remove", l_remove}, {"open", l_open},
+                                       {"close", proxy_gc},  {NULL, NULL}};
     lutil_class(L, PROXY_CLASS, meta, methods);
     lua_pushcfunction(L, l_proxy);
     lua_setfield(L, -2, "proxy");

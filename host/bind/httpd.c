@@ -418,8 +418,9 @@ static int handled(lua_State *L, int status, lua_KContext ctx)
     }
     q->begun = true;
     q->r = NULL;
-    httpd_error(r, 500, failed ? "an internal error; the log has it"
-                               : "the request was not answered");
+    httpd_error(r, 500,
+                failed ? "an internal error; the log has it"
+                       : "the request was not answered");
     return 0;
 }
 
@@ -615,13 +616,12 @@ int luaopen_e2b_httpd(lua_State *L)
                                       {"close", l_close},
                                       {"connections", l_connections},
                                       {NULL, NULL}};
-    static const luaL_Reg request_meta[] = {{"__gc", request_gc},
-                                            {"__index", request_index},
-                                            {NULL, NULL}};
+    static const luaL_Reg request_meta[] = {
+        {"__gc", request_gc}, {"__index", request_index}, {NULL, NULL}};
     static const luaL_Reg request[] = {
-        {"read", l_read},   {"body", l_body},     {"query", l_query},
-        {"begin", l_begin}, {"write", l_write},   {"finish", l_finish},
-        {"reply", l_reply}, {"reset", l_reset},   {NULL, NULL}};
+        {"read", l_read},   {"body", l_body},   {"query", l_query},
+        {"begin", l_begin}, {"write", l_write}, {"finish", l_finish},
+        {"reply", l_reply}, {"reset", l_reset}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"listen", l_listen}, {NULL, NULL}};
     make_class(L, SERVER_CLASS, server_meta, server);
     make_class(L, REQUEST_CLASS, request_meta, request);

@@ -65,7 +65,7 @@ static int receive(const struct child *c, int *fds, int n)
 
 static void say(const struct child *c, int step, int errnum)
 {
-    struct launch_message m = {step, errnum};
+    struct launch_message m = {step, errnum, 0};
     (void)send(c->sock, &m, sizeof(m), MSG_NOSIGNAL);
 }
 
@@ -153,6 +153,51 @@ static int raise_loopback(struct child *c)
         return -1;
     int rc = ioctl(fd, SIOCSIFFLAGS, &r);
     close(fd);
+    return rc;
+}
+
+/* Hands the descriptors over; the copies here close at exec. */
+static int send_sockets(int sock, const struct netns_sockets *s)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(s->fd))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct launch_message say = {LAUNCH_NET, s->errnum, 0};
+    struct iovec iov = {.iov_base = &say, .iov_len = sizeof(say)};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fds[NETNS_SOCKETS];
+    size_t n = 0;
+    for (int i = 0; i < NETNS_SOCKETS; i++)
+        if (s->fd[i] >= 0) {
+            fds[n++] = s->fd[i];
+            say.sockets |= 1 << i;
+        }
+    if (n > 0) {
+        m.msg_control = control.space;
+        m.msg_controllen = CMSG_SPACE(n * sizeof(int));
+        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(h), fds, n * sizeof(int));
+    }
+    return sendmsg(sock, &m, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+/* A kernel that cannot do it leaves the sandbox without a way out, which is
+ * said and no failure. */
+static int open_network(struct child *c)
+{
+    struct netns_sockets s;
+    if (!c->plan->spec->net)
+        return 0;
+    if (netns_apply(&c->plan->net, &s) < 0)
+        s.errnum = errno;
+    int rc = send_sockets(c->sock, &s);
+    int errnum = s.errnum;
+    netns_sockets_close(&s);
+    s.errnum = errnum;
     return rc;
 }
 
@@ -433,6 +478,7 @@ static const struct {
     {"unshare the cgroup namespace", hide_cgroup_path},
     {"set the hostname", set_hostname},
     {"raise the loopback interface", raise_loopback},
+    {"hand over the sockets of its network", open_network},
     {"mount a scratch tmpfs on /tmp", mount_scratch},
     {"attach the layers", attach_layers},
     {"mount the overlay of the layers", mount_overlay},

@@ -11,9 +11,10 @@
 enum {
     LAUNCH_TREES = LAUNCHER_MAX_LAYERS + 1, /* the upper comes last */
     /* Steps of messages beside failures: right before exec; the kernel's own
-     * file systems are wanted from the parent. */
+     * file systems are wanted from the parent; the network's sockets come. */
     LAUNCH_READY = -1,
     LAUNCH_MOUNTS = -2,
+    LAUNCH_NET = -3,
 };
 
 struct launch_plan {
@@ -23,12 +24,14 @@ struct launch_plan {
     char overlay[1024];          /* options of the root's mount */
     char shm[48];                /* options of /dev/shm */
     char inotify[16];
+    struct netns_plan net; /* when spec->net */
 };
 
 /* What the child says: LAUNCH_READY, LAUNCH_MOUNTS (answered by two mounts,
- * proc and sysfs), or a failed step, after which it exits. */
+ * proc and sysfs), LAUNCH_NET (which of the sockets come along, as bits, or
+ * errnum), or a failed step, after which it exits. */
 struct launch_message {
-    int32_t step, errnum;
+    int32_t step, errnum, sockets;
 };
 
 /* Never returns. */

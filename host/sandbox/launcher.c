@@ -129,6 +129,8 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
     uint64_t shm = s->shm_bytes ? s->shm_bytes : (uint64_t)64 << 20;
     memset(p, 0, sizeof(*p));
     p->spec = s;
+    if (s->net)
+        netns_plan_make(&p->net);
     str_fmt(p->shm, sizeof(p->shm), "mode=1777,size=%llu",
             (unsigned long long)shm);
     str_fmt(p->inotify, sizeof(p->inotify), "%d",
@@ -192,8 +194,44 @@ static int step_failed(const struct launch_message *m, struct err *e)
                      launch_child_step(m->step));
 }
 
+static void take_sockets(struct netns_sockets *net,
+                         const struct launch_message *m, int *fds, int nfds)
+{
+    int used = 0;
+    if (net && m->step == LAUNCH_NET) {
+        net->errnum = m->errnum;
+        for (int i = 0; i < NETNS_SOCKETS; i++)
+            if (m->sockets & 1 << i && used < nfds)
+                net->fd[i] = fds[used++];
+    }
+    while (used < nfds)
+        fd_close(&fds[used++]);
+}
+
+/* One message: 1, 0 when the socket has closed, -1. */
+static int hear(int sock, struct netns_sockets *net, struct launch_message *m,
+                struct err *e)
+{
+    int fds[NETNS_SOCKETS], nfds = 0;
+    ssize_t n = fd_recv(sock, m, sizeof(*m), fds, NETNS_SOCKETS, &nfds, NULL);
+    take_sockets(net, m, fds, nfds);
+    if (n <= 0)
+        return 0;
+    return n == (ssize_t)sizeof(*m)
+               ? 1
+               : err_set(e, "internal", "it sent %zd bytes", n);
+}
+
+static int died(struct err *e)
+{
+    return err_set(e, "internal",
+                   "it died before its program was executed (killed, perhaps "
+                   "for lack of memory)");
+}
+
 /* The socket closes by itself when exec succeeds. */
-static int wait_exec(int sock, int pidfd, struct err *e)
+static int wait_exec(const struct launch_plan *p, int sock, int pidfd,
+                     struct err *e)
 {
     int64_t deadline = now_ms() + START_MS;
     bool ready = false;
@@ -203,23 +241,17 @@ static int wait_exec(int sock, int pidfd, struct err *e)
             return err_set(e, "timeout",
                            "it was not executed within %d seconds",
                            START_MS / 1000);
-        ssize_t n = recv(sock, &m, sizeof(m), 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0 && ready)
-            return 0;
-        if (n != (ssize_t)sizeof(m))
-            return err_set(e, "internal",
-                           "it died before its program was executed (killed, "
-                           "perhaps for lack of memory)");
+        int heard = hear(sock, p->spec->net, &m, e);
+        if (heard <= 0)
+            return heard < 0 ? -1 : ready ? 0 : died(e);
         if (m.step == LAUNCH_MOUNTS) {
             if (launch_mounts_send(sock, pidfd, e) < 0)
                 return -1;
             continue;
         }
-        if (m.step != LAUNCH_READY)
+        if (m.step != LAUNCH_READY && m.step != LAUNCH_NET)
             return step_failed(&m, e);
-        ready = true;
+        ready = ready || m.step == LAUNCH_READY;
     }
 }
 
@@ -257,7 +289,7 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     char state;
     if (read_stat(pid, &state, &c->start_time) < 0)
         return err_set(e, "internal", "/proc/%d/stat cannot be read", (int)pid);
-    return release(p->spec, c, mine, e) ? -1 : wait_exec(mine, c->pidfd, e);
+    return release(p->spec, c, mine, e) ? -1 : wait_exec(p, mine, c->pidfd, e);
 }
 
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
@@ -266,6 +298,8 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
     struct launch_plan plan;
     memset(out, 0, sizeof(*out));
     out->pidfd = -1;
+    if (s->net)
+        netns_sockets_init(s->net);
     if (check(s, e) < 0)
         return -1;
     if (s->cgroup && strlen(s->cgroup) >= sizeof(out->cgroup))
@@ -281,6 +315,8 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
     }
     if (start(&plan, out, e) == 0)
         return 0;
+    if (s->net)
+        netns_sockets_close(s->net);
     (void)launcher_kill(out, CLEAN_MS, NULL);
     return err_wrap(e, "sandbox %s", s->id);
 }

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "cgroup.h"
+#include "netns.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,7 +51,10 @@ struct launcher_spec {
      * /etc/hostname is the hostname. */
     const char *hosts, *resolv_conf;
     struct cgroup_limits limits;
-    bool tmp_tmpfs;     /* fresh tmpfs on /tmp (build steps) */
+    bool tmp_tmpfs; /* fresh tmpfs on /tmp (build steps) */
+    /* Filled with the sockets that all connections come to, the caller's, or
+     * with why there are none; NULL: lo has no route. */
+    struct netns_sockets *net;
     uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
 };
 
@@ -65,7 +69,7 @@ struct launcher_child {
 /* Starts it; when it returns 0 the program has been executed. A failure names
  * the step ("sandbox abc: mount /proc: Operation not permitted") and leaves
  * nothing behind. Descriptors stay the caller's. Inside there are only the
- * passed descriptors, only `lo` (up, no route), and no way to new namespaces.
+ * passed descriptors, only `lo` (up), and no way to new namespaces.
  */
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
                    struct err *e);

@@ -4,6 +4,7 @@ local Bound = require "agent.bound"
 local Error = require "e2b.error"
 local check = require "e2b.options"
 local find = require "agent.find"
+local process = require "e2b_process"
 local progress = require "agent.progress"
 local run_code = require "e2b.run_code"
 local service = require "agent.service"
@@ -158,6 +159,19 @@ end
 
 -- ---- running -----------------------------------------------------------------
 
+-- A task that fails may have been refused a host: says which.
+local function tell_refused(run, failed)
+    local ok, info = pcall(run.sandbox.get_info, run.sandbox)
+    for _, note in ipairs(ok and info.notes or {}) do
+        if note:find("refused by policy", 1, true) then
+            process.log("sandbox", note)
+            if failed then
+                run.progress:line(note)
+            end
+        end
+    end
+end
+
 local function run_task(run, code)
     local before = snapshot(run)
     local result
@@ -167,6 +181,7 @@ local function run_task(run, code)
         result = run_inside(run, code)
     end
     compare(result, before, snapshot(run))
+    tell_refused(run, result.exit_code ~= 0)
     if result.error then
         -- What a task in the sandbox said has been shown while it ran.
         local words = tostring(result.error)

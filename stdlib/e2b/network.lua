@@ -31,12 +31,17 @@ local SPEC = {
 }
 local LISTS = { "allow_out", "deny_out", "https_ports", "dns_servers" }
 
----The network option as the API has it.
----@param op string
----@param given table
----@return table
-function M.to_wire(op, given)
-    local o = options.check(op .. " network", given, SPEC)
+local UPDATE = {
+    allow_out = "table",
+    deny_out = "table",
+    rules = "table",
+    egress_proxy = "table",
+    dns_servers = "table",
+    allow_internet_access = "boolean",
+}
+
+local function wire(op, given, spec)
+    local o = options.check(op .. " network", given, spec)
     for _, name in ipairs(LISTS) do
         if o[name] then
             o[name] = json.array(table.move(o[name], 1, #o[name], 1, {}))
@@ -44,9 +49,25 @@ function M.to_wire(op, given)
     end
     local body = {}
     for name, value in pairs(o) do
-        body[WIRE[name]] = value
+        body[WIRE[name] or name] = value
     end
     return body
+end
+
+---The network option as the API has it.
+---@param op string
+---@param given table
+---@return table
+function M.to_wire(op, given)
+    return wire(op, given, SPEC)
+end
+
+---The rules of an update as the API has them.
+---@param op string
+---@param given table
+---@return table
+function M.update_to_wire(op, given)
+    return wire(op, given, UPDATE)
 end
 
 ---The API's network object with our names.

@@ -277,6 +277,8 @@ end
 ---@field allow_internet_access? boolean
 ---@field network? table
 ---@field lifecycle? {on_timeout: string, auto_resume: boolean}
+---@field notes string[] what the embedded engine has to say: limits that cannot be had, connections
+--- refused by policy; empty elsewhere
 
 local function plain(value)
     if type(value) == "userdata" then
@@ -306,6 +308,7 @@ local function info_of(s)
             on_timeout = lifecycle.onTimeout,
             auto_resume = lifecycle.autoResume,
         } or nil,
+        notes = plain(s.notes) or {},
     }
 end
 
@@ -517,6 +520,24 @@ function Sandbox.set_timeout(self, timeout, opts, ...)
         method = "POST",
         path = transport.path("/sandboxes/%s/timeout", id),
         body = { timeout = whole_seconds(op, o.timeout) },
+        ok = { [204] = true, [200] = true },
+    }, id))
+end
+
+---Replaces the outgoing network's rules, for new connections: what is left out is lifted.
+---@param self string|e2b.Sandbox
+---@param rules table allow_out, deny_out string[] (addresses, networks; allow_out also domains);
+--- rules, egress_proxy, dns_servers table; allow_internet_access boolean
+---@param opts? table request_timeout; of the class function also the API options of create
+--- Raises sandbox_not_found, invalid_argument.
+function Sandbox.update_network(self, rules, opts, ...)
+    local op = "Sandbox.update_network"
+    local config, id, o = target(op, self, { { "network", "table" } }, {}, rules, opts, ...)
+    api.call(config, not_found({
+        op = op,
+        method = "PUT",
+        path = transport.path("/sandboxes/%s/network", id),
+        body = network.update_to_wire(op, o.network),
         ok = { [204] = true, [200] = true },
     }, id))
 end

@@ -8,7 +8,6 @@ local hash = require "e2b_hash"
 local http = require "engine.http"
 local json = require "e2b_json"
 local log = require "engine.log"
-local sandboxes = require "engine.sandboxes"
 local start = require "engine.start"
 local state = require "engine.state"
 local steps = require "engine.steps"
@@ -121,7 +120,8 @@ function Builds:in_sandbox(build, layers, context, fn)
         token = wire.random(32),
         cpu_count = build.cpu_count,
         memory_mb = build.memory_mb,
-        env = {},
+        env = E.egress:step_env(),
+        policy = E.egress:step_policy(),
         user = context.user,
         workdir = context.workdir,
         tmp_tmpfs = true,
@@ -131,6 +131,7 @@ function Builds:in_sandbox(build, layers, context, fn)
         end_at = now + STEP_LIFE * 1000000,
     }
     local ok, err = pcall(fn, box)
+    build.network_note = box.no_network or E.egress:note(id)
     if not ok then
         local usage = box.handle:usage()
         if usage and usage.oom_killed and Error.is(err) then
@@ -338,8 +339,8 @@ local function reason_of(build, err)
         message = Error.is(err) and err.message
             or "An internal error occurred; the engine's log has it."
     end
-    if Error.is(err, "build") and build.at ~= "base" then
-        message = message .. " (" .. sandboxes.NO_NETWORK .. ")"
+    if Error.is(err, "build") and build.network_note then
+        message = message .. " (" .. build.network_note .. ")"
     end
     return { message = message, step = build.at }
 end

@@ -178,6 +178,10 @@ local function sandbox_routes(r, E)
         E.boxes:set_timeout(ctx.params.id, seconds)
         return 204
     end)
+    r:on("PUT", "/sandboxes/:id/network", function(ctx)
+        E.boxes:set_network(ctx.params.id, ctx:json())
+        return 204
+    end)
     for prefix, v2 in pairs { [""] = false, ["/v2"] = true } do
         r:on("POST", prefix .. "/sandboxes/:id/connect", function(ctx)
             return 200, E.boxes:connect(ctx.params.id,

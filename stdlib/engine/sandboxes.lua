@@ -2,6 +2,7 @@
 -- section 5. A record is written before its process is made.
 local Error = require "e2b.error"
 local engine = require "e2b_engine"
+local egress = require "engine.egress"
 local envd = require "engine.envd"
 local fs = require "e2b_fs"
 local http = require "engine.http"
@@ -21,12 +22,9 @@ local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
 local DISK_MB <const> = 0
-M.NO_NETWORK = "no outgoing network yet"
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
     "::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
--- Nothing answers there: a look-up fails at once instead of after seconds.
-local RESOLV <const> = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 
 local Boxes = {}
 Boxes.__index = Boxes
@@ -43,8 +41,8 @@ end
 ---Makes a sandbox's process on the given layers and initialises its envd.
 ---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
 --- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
---- tmp_tmpfs: boolean|nil, doc: table, template_id: string|nil, build_id: string|nil,
---- started_at: integer, end_at: integer}
+--- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil,
+--- build_id: string|nil, started_at: integer, end_at: integer}
 ---@return table box {id, handle, target, dir}
 function Boxes:launch(spec)
     local E = self.E
@@ -82,7 +80,7 @@ function Boxes:launch_process(box, spec)
         log = spec.dir .. "/envd.log",
         layers = spec.layers,
         hosts = HOSTS,
-        resolv_conf = RESOLV,
+        resolv_conf = egress.RESOLV,
         cpu_count = spec.cpu_count,
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
@@ -90,6 +88,11 @@ function Boxes:launch_process(box, spec)
         cgroup = self:group_of(spec.id),
     })
     local info = box.handle:info()
+    box.no_network = E.egress:add(spec.id, box.handle, spec.policy)
+    if box.no_network then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, box.no_network)
+    end
     if info.missing ~= "" then
         spec.doc.notes = spec.doc.notes or {}
         table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
@@ -105,6 +108,7 @@ end
 ---@param keep_dir? boolean the writable layer stays
 function Boxes:discard(box, keep_dir)
     local E = self.E
+    E.egress:remove(box.id)
     if box.handle then
         local ok, err = box.handle:kill()
         if not ok then
@@ -183,6 +187,7 @@ local function request_of(doc, v2)
         http.fail(400, "validation error: templateID is required")
     end
     refuse_unsupported(doc)
+    want.policy = egress.policy(want.internet, want.network)
     return want
 end
 
@@ -197,14 +202,6 @@ local function wire_sandbox(E, record)
         trafficAccessToken = record.doc.traffic_token or json.null,
         domain = E.domain,
     }
-end
-
-local function notes_of(want)
-    local notes = {}
-    if want.internet ~= false then
-        notes[#notes + 1] = M.NO_NETWORK
-    end
-    return notes
 end
 
 ---POST /sandboxes and /v2/sandboxes.
@@ -231,14 +228,16 @@ function Boxes:create(doc, v2)
             metadata = want.metadata,
             internet = want.internet,
             network = want.network,
-            notes = notes_of(want),
+            notes = {},
             token = want.secure and wire.random(32) or nil,
         },
     }
     metrics.begin(record)
     local env = {}
-    for name, value in pairs(want.env) do
-        env[name] = value
+    for _, from in ipairs { E.egress:sandbox_env(), want.env } do
+        for name, value in pairs(from) do
+            env[name] = value
+        end
     end
     env.E2B_SANDBOX, env.E2B_SANDBOX_ID, env.E2B_TEMPLATE_ID = "true", id, build.template_id
     local box = self:launch {
@@ -252,6 +251,7 @@ function Boxes:create(doc, v2)
         env = env,
         user = build.context.user,
         workdir = build.context.workdir,
+        policy = want.policy,
         doc = record.doc,
         template_id = build.template_id,
         build_id = build.id,
@@ -435,6 +435,16 @@ function Boxes:note(record, level, message, fields)
     self.logs:add(record.id, level, message, fields)
 end
 
+---What the way out has to say of a sandbox or a build step.
+---@param id string
+---@param text string
+function Boxes:on_egress(id, text)
+    log.warn("sandbox %s: %s", id, text)
+    if self.live[id] then
+        self:note(self.live[id], "warn", text)
+    end
+end
+
 ---GET /sandboxes/{id}/metrics
 ---@param id string
 ---@param from? integer seconds since 1970
@@ -479,6 +489,32 @@ function Boxes:connect(id, seconds, v2)
     return wire_sandbox(self.E, record)
 end
 
+---PUT /sandboxes/{id}/network: replaces the lists, for new connections.
+---@param id string
+---@param doc table the request
+function Boxes:set_network(id, doc)
+    local internet = http.field(doc, "allow_internet_access", "boolean")
+    local policy = egress.policy(internet, doc)
+    local record = self:find(id)
+    local kept = record.doc.network or {}
+    record.doc.network = {
+        allowOut = doc.allowOut,
+        denyOut = doc.denyOut,
+        rules = doc.rules,
+        dnsServers = doc.dnsServers,
+        allowPublicTraffic = kept.allowPublicTraffic,
+        maskRequestHost = kept.maskRequestHost,
+        httpsPorts = kept.httpsPorts,
+    }
+    -- As E2B has it: left out, it lifts the block now and is still shown.
+    if internet ~= nil then
+        record.doc.internet = internet
+    end
+    self.E.egress:set(record.id, policy)
+    self.E.state:exec("UPDATE sandboxes SET doc = ?2 WHERE id = ?1", record.id,
+        json.encode(record.doc))
+end
+
 local function listed(record)
     return {
         templateID = record.template_id,
@@ -508,7 +544,8 @@ function Boxes:detail(id)
     doc.domain = self.E.domain
     doc.network = record.doc.network
     doc.lifecycle = { autoResume = false, onTimeout = "kill" }
-    doc.notes = json.array(record.doc.notes)
+    doc.notes = json.array { table.unpack(record.doc.notes) }
+    doc.notes[#doc.notes + 1] = self.E.egress:note(record.id)
     return doc
 end
 

@@ -1,6 +1,7 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
 local builds = require "engine.builds"
+local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
 local hash = require "e2b_hash"
@@ -170,6 +171,9 @@ local function open(p)
     E.state = state.open(p.db)
     E.key = key_of(E)
     E.proxy = Error.check(engine.proxy(p.run))
+    E.egress = egress.new(function(id, text)
+        E.boxes:on_egress(id, text)
+    end)
     E.boxes = sandboxes.new(E)
     E.templates = templates.new(E)
     E.builds = builds.new(E)

@@ -55,7 +55,8 @@ local Box = {}
 ---@return string? how  "exit N", "signal N" or "ended"; nil: not yet
 function Box:wait(seconds) end
 
----@return {pid: integer, start_time: integer, cgroup: string, missing: string}
+---@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string}
+--- no_network: why it has none
 function Box:info() end
 
 ---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
@@ -68,7 +69,7 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
----Gives up the descriptor of what has been killed; a wait for it ends.
+--- Gives up its descriptors, for what has been killed; a wait for it ends. Twice is fine.
 function Box:close() end
 
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
@@ -150,5 +151,53 @@ function M.probe_space(dir) end
 ---@return integer? count  of certificate authorities beyond the distribution's
 ---@return e2b.Error? err
 function M.extra_cas() end
+
+--- What a sandbox may connect to; used once.
+---@alias e2b_engine.Policy userdata
+
+---@param lists {allow?: string[], deny?: string[], pins?: {host: string, port: integer}[]} pins: of
+--- the machine's own proxies and mirrors, wherever they are
+---@return e2b_engine.Policy? policy
+---@return e2b.Error? err  kind invalid_argument, in the words of E2B
+function M.egress_policy(lists) end
+
+--- The way out of sandboxes.
+---@class e2b_engine.Egress
+local Egress = {}
+
+--- The name has this address, whatever the machine's resolver says.
+---@param name string
+---@param ip string
+---@return true? ok
+---@return e2b.Error? err
+function Egress:host(name, ip) end
+
+--- Serves a sandbox; takes the sockets of the box.
+---@param id string
+---@param box e2b_engine.Box
+---@param policy e2b_engine.Policy
+---@return true? ok
+---@return e2b.Error? err
+function Egress:add(id, box, policy) end
+
+--- For new connections.
+---@param id string
+---@param policy e2b_engine.Policy
+function Egress:policy(id, policy) end
+
+--- Resets its connections.
+---@param id string
+function Egress:remove(id) end
+
+---@param id string
+---@return {refused: integer, open: integer, last: string[]}? report  last: the newest first
+function Egress:report(id) end
+
+--- Twice is fine.
+function Egress:close() end
+
+---@param opts {v6?: boolean, on_line: fun(id: string, text: string)} on_line must not wait
+---@return e2b_engine.Egress
+function M.egress(opts) end
 
 return M

@@ -67,7 +67,13 @@ t.test("they follow what the sandbox does, and are asked for by time", function(
         m = all[#all]
     until m and m.mem_used > 280 << 20 and m.cpu_used_pct > 2 -- the machine may be busy
     t.eq(#sandbox:get_metrics { end_ = began - 3600 }, 0)
-    t.eq(sandbox:get_metrics { start = m.timestamp, end_ = m.timestamp }[1], m)
+    -- There may be several of the same second.
+    local same = false
+    for _, one in ipairs(sandbox:get_metrics { start = m.timestamp, end_ = m.timestamp }) do
+        t.eq(one.timestamp, m.timestamp)
+        same = same or one.mem_used == m.mem_used and one.cpu_used_pct == m.cpu_used_pct
+    end
+    t.ok(same, "it is not there any more")
     refused("Invalid time range for metrics", "/sandboxes/" .. sandbox.sandbox_id .. "/metrics",
         { { "start", 2 }, { "end", 1 } })
     refused("start must be a whole number", "/sandboxes/" .. sandbox.sandbox_id .. "/metrics",

@@ -14,7 +14,11 @@ sbx.commands:run("seq 3", { on_stdout = function(text) seen[#seen + 1] = text en
 sbx.files:write("/home/user/a", ("x"):rep(3000000))
 print(table.concat(seen) .. #sbx.files:read("/home/user/a"))
 local config = require("e2b.config").resolve()
-print(config.backend, config.api_url:match("^https:") or "plain", #e2b.Sandbox.list():next_items())
+local mine = 0
+for _, info in ipairs(e2b.Sandbox.list():next_items()) do
+    mine = mine + (info.sandbox_id == sbx.sandbox_id and 1 or 0)
+end
+print(config.backend, config.api_url:match("^https:") or "plain", mine)
 ]]
 
 local function sh(command, ...)

@@ -229,7 +229,8 @@ local READY = {
         "curl -s -o /dev/null -w '%{http_code}' localhost:3000/none", "404" },
     process = { "python3 -c 'import time; time.sleep(0.3)'; exec sleep 98",
         Template.wait_for_process("sleep"), "pgrep -xc sleep", "1\n" },
-    file = { "sleep 0.3; echo up > /tmp/new; mv /tmp/new '/tmp/is up'; sleep 99", Template.wait_for_file("/tmp/is up"),
+    file = { "sleep 0.3; echo up > /tmp/new; mv /tmp/new '/tmp/is up'; sleep 99",
+        Template.wait_for_file("/tmp/is up"),
         "cat '/tmp/is up'", "up\n" },
 }
 

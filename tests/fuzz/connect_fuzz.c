@@ -1,11 +1,7 @@
 /* connect: the first byte says how the rest is cut; the messages must be those
  * of feeding it in one piece, and writing them again gives the same bytes. */
 #include "net/core/connect.h"
-#include "base/buf.h"
-
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "cut.h"
 
 enum { MESSAGE_MAX = 4096 };
 
@@ -27,25 +23,15 @@ static int read_all(const char *p, size_t len, size_t step, struct buf *out)
         }
     }
     connect_reader_fini(&r);
+    if (out->len > len || (out->len && memcmp(out->data, p, out->len) != 0))
+        abort();
     return got;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size < 2)
-        return 0;
-    struct buf whole, cut;
-    buf_init(&whole);
-    buf_init(&cut);
-    const char *p = (const char *)data + 1;
-    int a = read_all(p, size - 1, size, &whole);
-    int b = read_all(p, size - 1, data[0] % 32 + 1u, &cut);
-    if (a != b || whole.len != cut.len || whole.len > size - 1 ||
-        (whole.len && (memcmp(whole.data, cut.data, whole.len) != 0 ||
-                       memcmp(whole.data, p, whole.len) != 0)))
-        abort();
-    buf_fini(&whole);
-    buf_fini(&cut);
+    if (size > 1)
+        cut_check(data, size, read_all);
     return 0;
 }

@@ -1,11 +1,7 @@
 /* multipart: the first byte says how the rest is cut; the result must be that
  * of feeding it in one piece. */
 #include "net/core/multipart.h"
-#include "base/buf.h"
-
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "cut.h"
 
 static int on_part(void *arg, const char *name, const char *filename,
                    struct err *e)
@@ -49,23 +45,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    struct buf whole, cut;
-    buf_init(&whole);
-    buf_init(&cut);
-    const char *p = (const char *)data + 1;
-    int a = read_all(p, size - 1, size, &whole);
-    int b = read_all(p, size - 1, data[0] % 32 + 1u, &cut);
-    if (a != b || whole.len != cut.len ||
-        (whole.len && memcmp(whole.data, cut.data, whole.len) != 0))
-        abort();
+    cut_check(data, size, read_all);
     struct err e;
     char *type = malloc(size);
-    memcpy(type, p, size - 1);
+    memcpy(type, data + 1, size - 1);
     type[size - 1] = '\0';
     static const struct multipart_ops ops = {on_part, on_data, on_end};
     multipart_free(multipart_new(type, &ops, NULL, &e));
     free(type);
-    buf_fini(&whole);
-    buf_fini(&cut);
     return 0;
 }

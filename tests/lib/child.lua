@@ -92,9 +92,11 @@ end
 ---@return integer code 128 + signal as a shell says it
 ---@return string output
 function Child:wait(seconds)
-    self.code = await("the child does not end", seconds or 20, function()
+    local ok, code = pcall(await, "", seconds or 20, function()
         return math.tointeger(tonumber(fs.read_file(self.dir .. "/code") or ""))
     end)
+    t.ok(ok, "the child does not end; it printed: " .. self:output())
+    self.code = code
     return self.code, self:output()
 end
 

@@ -62,8 +62,10 @@ struct loop_signal *loop_signal(struct loop *l, int signum,
                                 struct err *e);
 void loop_signal_stop(struct loop_signal *s); /* NULL is fine */
 
-/* Name look-up on libuv's pool; fn gets err NULL or filled. addrs: NULL-ended
- * list of "ip" texts. Cancel by loop_resolve_cancel (fn is not called then). */
+/* Name look-up as the machine does it, on a thread of its own. fn gets a
+ * NULL-ended list of at most 16 "ip" texts, or err: kind not_found when there
+ * is no such name, else network. Cancel by loop_resolve_cancel (fn is not
+ * called then; NULL is fine). */
 struct loop_resolve;
 struct loop_resolve *loop_resolve(struct loop *l, const char *host,
                                   void (*fn)(void *arg, char **addrs,

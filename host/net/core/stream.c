@@ -74,7 +74,7 @@ static bool leave(struct stream *s, struct frame *c)
 /* Runs a callback; returns true when it has closed the stream. */
 #define CALL(s, call)                                                          \
     do {                                                                       \
-        struct frame c_;                                                        \
+        struct frame c_;                                                       \
         enter(s, &c_);                                                         \
         call;                                                                  \
         if (leave(s, &c_))                                                     \

@@ -112,7 +112,7 @@ function M.nf_tables(f)
         return ok("nf_tables")
     end
     return worse("warn", tostring(f.nf_tables),
-        "sandboxes reach the usual ports of the internet only", "modprobe nf_tables nft_redir")
+        "sandboxes have no outgoing network", "modprobe nf_tables nft_redir")
 end
 
 ---@param f cli.Facts

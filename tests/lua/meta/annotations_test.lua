@@ -97,6 +97,7 @@ local CLASSES = {
     ["e2b_engine.Proxy"] = "e2b.proxy",
     ["e2b_engine.Box"] = "e2b.box",
     ["e2b_engine.Maker"] = "e2b.image",
+    ["e2b_engine.Egress"] = "e2b.egress",
 }
 
 -- Functions by table of a stub, and the class that each table stands for.
