@@ -14,7 +14,7 @@ end_engines() {
         dir=$(dirname "$log")
         [ -f "$log" ] || continue
         E2BLUA_HOME=$dir "$program" engine stop >/dev/null
-        [ -z "$(ls "$dir/run")" ] || E2BLUA_IDLE=0 "$program" engine serve \
+        [ -z "$(ls "$dir/run" 2>/dev/null)" ] || E2BLUA_IDLE=0 "$program" engine serve \
             "$dir" "$E2BLUA_CACHE" >/dev/null 2>&1
     done
 }
