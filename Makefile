@@ -14,6 +14,9 @@ ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+# One short line a step; V=1 shows the commands.
+Q := $(if $(V),,@)
+SAY = @$(if $(V),:,printf '  %-5s %s\n')
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wwrite-strings \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wundef
@@ -72,18 +75,21 @@ all: deps ## build everything
 	@$(MAKE) build-all
 
 build-all: $(PROGRAMS) $(MODULES)
+	@:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(COMPILE) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(COMPILE) -c -o $@ $<
 
 # llhttp comes as C sources with Debian's node-llhttp; strict mode refuses what
 # request smuggling lives on.
 $(B)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -g -fPIC -DLLHTTP_STRICT_MODE=1 -isystem \
+	$(SAY) CC $@
+	$(Q)$(CC) -O2 -g -fPIC -DLLHTTP_STRICT_MODE=1 -isystem \
 		/usr/share/include/llhttp $(CFLAGS) $(SANFLAGS) -w -c -o $@ $<
 
 $(B)/libbase.a: $(BASE_OBJ)
@@ -99,13 +105,16 @@ ARGPARSE := $(or $(firstword $(wildcard /usr/share/lua/5.4/argparse.lua \
 	/usr/share/lua/5.1/argparse.lua)),/usr/share/lua/5.4/argparse.lua)
 $(B)/embed: host/embed/embed.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
 $(B)/gen/stdlib_data.c: $(B)/embed $(EMBED_LUA) $(ARGPARSE) Makefile
 	@mkdir -p $(@D)
-	$(B)/embed $@ $(EMBED_LUA) stdlib/argparse.lua=$(ARGPARSE)
+	$(SAY) EMBED $@
+	$(Q)$(B)/embed $@ $(EMBED_LUA) stdlib/argparse.lua=$(ARGPARSE)
 $(B)/obj/stdlib_data.o: $(B)/gen/stdlib_data.c
 	@mkdir -p $(@D)
-	$(COMPILE) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(COMPILE) -c -o $@ $<
 
 LUA_STATIC = -Wl,--whole-archive $(LUA_LIB)/liblua5.4.a -Wl,--no-whole-archive
 HOST_OBJ = $(call obj,$(wildcard host/*.c)) $(call obj,$(BIND_SRC)) $(B)/obj/stdlib_data.o
@@ -114,7 +123,8 @@ HOST_LIBS = -l:libuv_a.a -Wl,--whole-archive -l:libjansson.a \
 	-Wl,--no-whole-archive -l:liblua5.4-cjson.a \
 	-l:liblua5.4-lpeg.a -lz -lm -ldl -lpthread
 $(B)/e2blua: $(HOST_OBJ) $(B)/libbase.a $(B)/libcore.a
-	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
+	$(SAY) CC $@
+	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -Wl,-E -o $@ $(HOST_OBJ) \
 		-Wl,--whole-archive $(B)/libbase.a $(B)/libcore.a \
 		-Wl,--no-whole-archive $(LUA_STATIC) $(HOST_LIBS)
 
@@ -123,34 +133,44 @@ MODLINK = $(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -shared -o $@
 # Stays loaded: a name look-up given up at the end still runs in libcurl.
 $(B)/modules/e2b_httpc.so: $(call obj,$(HTTPC_SRC))
 	@mkdir -p $(@D)
-	$(MODLINK) -Wl,-z,nodelete $^ -lcurl
+	$(SAY) LINK $@
+	$(Q)$(MODLINK) -Wl,-z,nodelete $^ -lcurl
 $(B)/modules/e2b_archive.so: $(call obj,$(ARCHIVE_SRC))
 	@mkdir -p $(@D)
-	$(MODLINK) $^ -larchive -lcrypto
+	$(SAY) LINK $@
+	$(Q)$(MODLINK) $^ -larchive -lcrypto
 $(B)/modules/e2b_hash.so: $(call obj,$(HASH_SRC))
 	@mkdir -p $(@D)
-	$(MODLINK) $^ -lcrypto
+	$(SAY) LINK $@
+	$(Q)$(MODLINK) $^ -lcrypto
 $(B)/modules/e2b_engine.so: $(call obj,$(ENGINE_SRC)) $(B)/obj/envd_blob.o
 	@mkdir -p $(@D)
-	$(MODLINK) $^ -lsqlite3 -lcrypto -lnftnl -lmnl
+	$(SAY) LINK $@
+	$(Q)$(MODLINK) $^ -lsqlite3 -lcrypto -lnftnl -lmnl
 
 # The seccomp program is made at build time by libseccomp; nothing of it is
 # linked into the product.
 $(B)/seccomp_gen: host/sandbox/seccomp_gen.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $< -lseccomp
+	$(SAY) CC $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $< -lseccomp
 $(B)/gen/seccomp_table.h: $(B)/seccomp_gen
 	@mkdir -p $(@D)
-	$(B)/seccomp_gen > $@.tmp && mv $@.tmp $@
+	$(SAY) GEN $@
+	$(Q)$(B)/seccomp_gen > $@.tmp && mv $@.tmp $@
 $(B)/obj/host/sandbox/seccomp.o: $(B)/gen/seccomp_table.h
 
 # ---- envd: static, carried by the engine module as a blob ------------------
 ENVD_LIBS = -l:libuv_a.a -l:libjansson.a -l:libz.a -lpthread -ldl
 # ASan cannot be static: the sanitizer build links envd dynamically, for tests
 # of envd outside a sandbox; inside sandboxes the plain static one runs.
-ENVD_LINK = $(if $(SAN),,-static)
+# libuv's getpwuid_r, which envd never calls, makes a static link warn.
+ENVD_LINK = $(if $(SAN),,-static $(if $(findstring no-warnings,$(shell ld --help \
+	2>/dev/null)),-Wl$(,)--no-warnings))
+, := ,
 $(B)/envd: $(call obj,$(ENVD_SRC)) $(B)/libbase.a $(B)/libcore.a
-	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) $(ENVD_LINK) -o $@ \
+	$(SAY) CC $@
+	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) $(ENVD_LINK) -o $@ \
 		$(call obj,$(ENVD_SRC)) $(B)/libcore.a $(B)/libbase.a $(ENVD_LIBS)
 ifeq ($(SAN),)
 ENVD_BLOB := $(B)/envd
@@ -161,8 +181,9 @@ build/envd:
 endif
 $(B)/obj/envd_blob.o: $(ENVD_BLOB)
 	@mkdir -p $(@D) $(B)/gen
-	strip -o $(B)/gen/envd $(ENVD_BLOB)
-	cd $(B)/gen && ld -r -b binary -z noexecstack -o $(abspath $@) envd
+	$(SAY) STRIP $@
+	$(Q)strip -o $(B)/gen/envd $(ENVD_BLOB)
+	$(Q)cd $(B)/gen && ld -r -b binary -z noexecstack -o $(abspath $@) envd
 
 # For the tests: envd's parts without its main.
 $(B)/libenvd.a: $(call obj,$(filter-out host/envd/main.c,$(ENVD_SRC)))
@@ -173,18 +194,21 @@ CTEST_SRC := $(shell find tests/host tests/bind -name '*_test.c' 2>/dev/null)
 CTESTS := $(patsubst tests/%.c,$(B)/tests/%,$(CTEST_SRC))
 $(B)/tests/%: tests/%.c $(B)/libbase.a $(B)/libcore.a $(B)/libsandbox.a
 	@mkdir -p $(@D)
-	$(COMPILE) -Itests/lib -o $@ $< $(B)/libsandbox.a $(B)/libcore.a \
+	$(SAY) CC $@
+	$(Q)$(COMPILE) -Itests/lib -o $@ $< $(B)/libsandbox.a $(B)/libcore.a \
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a -l:libjansson.a \
 		-lsqlite3 -lcrypto -lnftnl -lmnl -lz -lpthread -ldl \
 		-Wl,--as-needed -lcurl
 # Pid 1 of the launcher's tests; static, hence without sanitizers.
 $(B)/tests/host/sandbox/inside: tests/host/sandbox/inside.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
 $(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
 $(B)/tests/host/envd/%: tests/host/envd/%.c $(B)/libenvd.a $(B)/libcore.a $(B)/libbase.a
 	@mkdir -p $(@D)
-	$(COMPILE) -Itests/lib -o $@ $< $(B)/libenvd.a $(B)/libcore.a \
+	$(SAY) CC $@
+	$(Q)$(COMPILE) -Itests/lib -o $@ $< $(B)/libenvd.a $(B)/libcore.a \
 		$(B)/libbase.a $(LDFLAGS) -lcmocka -l:libuv_a.a \
 		-l:libjansson.a -lz -lpthread -ldl
 SANDBOX_OBJ := $(filter-out $(B)/obj/host/bind/%,$(call obj,$(ENGINE_SRC))) \
