@@ -259,6 +259,24 @@ static void make_route(struct netns_plan *p, int i, int family, const char *ip)
     p->links_len[i] = h->nlmsg_len;
 }
 
+/* The kernel makes the local route of an IPv6 address some time after it has
+ * acknowledged the address: until then answers to it find no way. */
+static void make_local6(struct netns_plan *p, int i, const char *ip)
+{
+    unsigned char a[16];
+    inet_pton(AF_INET6, ip, a);
+    struct nlmsghdr *h = link_header(p, i, RTM_NEWROUTE);
+    struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+    m->rtm_family = AF_INET6;
+    m->rtm_dst_len = 128;
+    m->rtm_table = RT_TABLE_LOCAL;
+    m->rtm_protocol = RTPROT_STATIC;
+    m->rtm_type = RTN_LOCAL;
+    mnl_attr_put(h, RTA_DST, sizeof(a), a);
+    mnl_attr_put_u32(h, RTA_OIF, LO_INDEX);
+    p->links_len[i] = h->nlmsg_len;
+}
+
 void netns_plan_make(struct netns_plan *p)
 {
     memset(p, 0, sizeof(*p));
@@ -266,5 +284,6 @@ void netns_plan_make(struct netns_plan *p)
     make_address(p, 0, AF_INET, NETNS_SELF4);
     make_route(p, 1, AF_INET, NETNS_SELF4);
     make_address(p, 2, AF_INET6, NETNS_SELF6);
-    make_route(p, 3, AF_INET6, NETNS_SELF6);
+    make_local6(p, 3, NETNS_SELF6);
+    make_route(p, 4, AF_INET6, NETNS_SELF6);
 }

@@ -17,7 +17,8 @@
 enum {
     NETNS_PORT = 64053, /* of the sockets, on 127.0.0.1 and ::1 */
     NETNS_BYTES = 12288,
-    NETNS_LINKS = 4
+    NETNS_LINKS4 = 2,
+    NETNS_LINKS = 5
 };
 enum { NETNS_TCP4, NETNS_UDP4, NETNS_TCP6, NETNS_UDP6, NETNS_SOCKETS };
 
@@ -32,7 +33,7 @@ struct netns_plan {
     char rules[NETNS_BYTES];
     size_t rules_len;
     uint32_t rules_last; /* sequence number of the message that is acked */
-    char links[NETNS_LINKS][128]; /* address and route, v4 then v6 */
+    char links[NETNS_LINKS][128]; /* address and routes, v4 then v6 */
     size_t links_len[NETNS_LINKS];
 };
 

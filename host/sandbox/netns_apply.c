@@ -111,13 +111,13 @@ static int send_rules(const struct netns_plan *p)
     return rc;
 }
 
-/* Address and route of one family. */
-static int send_links(const struct netns_plan *p, int first)
+/* Address and routes of one family. */
+static int send_links(const struct netns_plan *p, int first, int end)
 {
     int fd = open_netlink(NETLINK_ROUTE), rc = 0;
     if (fd < 0)
         return -1;
-    for (int i = first; rc == 0 && i < first + 2; i++)
+    for (int i = first; rc == 0 && i < end; i++)
         rc = talk(fd, p->links[i], p->links_len[i], (uint32_t)i + 1);
     close_keeping_errno(fd);
     return rc;
@@ -168,12 +168,12 @@ int netns_apply(const struct netns_plan *p, struct netns_sockets *s)
     netns_sockets_init(s);
     if (send_rules(p) < 0 ||
         open_pair(s, NETNS_TCP4, NETNS_UDP4, AF_INET) < 0 ||
-        send_links(p, 0) < 0) {
+        send_links(p, 0, NETNS_LINKS4) < 0) {
         netns_sockets_close(s);
         return -1;
     }
     if (open_pair(s, NETNS_TCP6, NETNS_UDP6, AF_INET6) < 0 ||
-        send_links(p, 2) < 0)
+        send_links(p, NETNS_LINKS4, NETNS_LINKS) < 0)
         for (int i = NETNS_TCP6; i <= NETNS_UDP6; i++)
             if (s->fd[i] >= 0) {
                 close(s->fd[i]);

@@ -26,6 +26,9 @@ local M = {}
 local FIRST_PORT <const> = 7280
 local PORTS <const> = 100
 local IDLE_SECONDS <const> = 300
+-- The client that started an engine comes within this time, however short the
+-- engine's idle time is; an idle time of 0 only cleans up.
+local FIRST_CALL_SECONDS <const> = 5
 
 local Engine = {}
 Engine.__index = Engine
@@ -133,7 +136,7 @@ local function await_end(E)
         local idle = task.now() - E.called
         local busy = E.boxes.count > 0 or E.builds.count > 0 or E.image.state == "making"
         if not busy and idle >= E.idle then
-            log.info("nothing to do for %d s: the engine ends", E.idle)
+            log.info("nothing to do for %g s: the engine ends", E.idle)
             return
         end
         E.wake:wait(busy and 5 or math.max(0.05, E.idle - idle))
@@ -166,6 +169,8 @@ local function open(p)
     }, Engine)
     local env = fs.environ()
     E.idle = setting(env, "E2BLUA_IDLE", IDLE_SECONDS, math.huge)
+    E.called = E.idle == 0 and E.called
+        or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.state = state.open(p.db)

@@ -167,7 +167,10 @@ static int inside(void)
     rc = rc ? rc : check_udp(&s, "8.8.8.8");
     rc = rc ? rc : check_refused("8.8.8.8", 443, SOCK_DGRAM);
     rc = rc ? rc : check_refused("224.0.0.251", 5353, SOCK_DGRAM);
-    if (s.fd[NETNS_TCP6] >= 0) {
+    bool v6 = access("/proc/net/if_inet6", F_OK) == 0;
+    if (v6 != (s.fd[NETNS_TCP6] >= 0))
+        rc = rc ? rc : 4;
+    if (v6) {
         rc = rc ? rc : check_own("::1");
         rc = rc ? rc : check_own(NETNS_SELF6);
         rc = rc ? rc : check_tcp(&s, "2001:db8::1", 443);
