@@ -18,6 +18,7 @@ test='git:tests-of-clones libcmocka-dev:C-tests
 chromium:looks-at-the-pages chromium-driver:clicks-in-the-pages
 openssl:test-certificates curl:an-independent-HTTP-client
 python3:an-independent-HTTP-client
+python3-websockets:a-websocket-client
 python3-venv:the-official-E2B-clients procps:leak-checks util-linux:leak-checks'
 
 check='clang:second-compiler clang-tidy:lint clang-format:formatting
