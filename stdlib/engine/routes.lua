@@ -214,18 +214,19 @@ local function watching_routes(r, E)
     end)
 end
 
-local function host_of(E, req)
+-- The URL by which the client reached us, perhaps through a proxy with TLS.
+local function base_url(E, req)
     local host = req.headers.host
     if not host or host == "localhost" then
-        return "127.0.0.1:" .. E.port
+        return "http://127.0.0.1:" .. E.port
     end
-    return host
+    return (req.headers["x-forwarded-proto"] == "https" and "https://" or "http://") .. host
 end
 
 local function build_routes(r, E)
     r:on("POST", "/v3/templates", function(ctx) return 202, E.templates:register(ctx:json()) end)
     r:on("GET", "/templates/:id/files/:hash", function(ctx)
-        return 201, E.uploads:link(ctx.params.hash, host_of(E, ctx.req))
+        return 201, E.uploads:link(ctx.params.hash, base_url(E, ctx.req))
     end)
     r:on("PUT", "/_upload/:hash", function(ctx)
         E.uploads:put(ctx.params.hash, ctx.req)

@@ -39,13 +39,13 @@ end
 
 ---GET /templates/{id}/files/{hash}
 ---@param name string
----@param host string what the client called us
-function Uploads:link(name, host)
+---@param base string URL by which the client reached us
+function Uploads:link(name, base)
     check_hash(name)
     local expires = tostring(os.time() + M.LINK_SECONDS)
     return {
         present = fs.stat(self.E.paths.uploads .. "/" .. name) ~= nil,
-        url = ("http://%s/_upload/%s?expires=%s&token=%s"):format(host, name, expires,
+        url = ("%s/_upload/%s?expires=%s&token=%s"):format(base, name, expires,
             self:token(name, expires)),
     }
 end

@@ -5,6 +5,7 @@ local fs = require "e2b_fs"
 local paths = require "engine.paths"
 local t = require "tests"
 local task = require "e2b_task"
+local world = require "template_world"
 
 local SCRIPT <const> = [[
 local e2b = require "e2b"
@@ -36,6 +37,19 @@ local function make_certificates(dir)
         "openssl x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 " ..
         "-extfile ext -out cert.pem", dir)
 end
+
+-- The template has a file of 3 MB to upload; what the proxy in front would add
+-- is sent by the client.
+local BUILD <const> = [[
+local e2b = require "e2b"
+local tpl = e2b.Template({ file_context_path = %q }):from_base_image()
+    :copy("big", "/home/user/big"):run_cmd("wc -c < /home/user/big")
+local log = {}
+local info = e2b.Template.build(tpl, %q, { headers = { ["X-Forwarded-Proto"] = "https" },
+    on_build_logs = function(entry) log[#log + 1] = entry.message end })
+local sbx <close> = e2b.Sandbox.create(info.template_id)
+print(sbx.commands:run("wc -c < big").stdout)
+]]
 
 -- A TLS port in front of the engine; closing the pipe ends it.
 local function front(dir, port)
@@ -79,5 +93,8 @@ t.test("a script meets a remote service over TLS by environment", { timeout = 12
         'require("e2b").Sandbox.list({ proxy = "http://127.0.0.1:9" }):next_items()')
     t.match(refused, "s%.lua:1: .*127%.0%.0%.1.*")
     t.ok(not refused:find(info.api_key, 1, true), "the key is in an error")
+    assert(fs.write_file(dir .. "/big", ("0123456789"):rep(300000)))
+    t.eq(run(dir, port, key .. " SSL_CERT_FILE=" .. dir .. "/ca.pem",
+        BUILD:format(dir, world.unique("remote"))), "3000000\n\n")
     pipe:close()
 end)
