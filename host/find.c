@@ -112,3 +112,30 @@ const char *find_nearest(const char *word, const char *const *list)
     }
     return best;
 }
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *find_near_script(const char *name)
+{
+    char word[40];
+    const char *best = NULL;
+    int least = 4;
+    if (str_fmt(word, sizeof(word), "%s%s", base_name(name),
+                str_ends(name, ".lua") ? "" : ".lua") < 0)
+        return NULL;
+    for (size_t i = 0; i < embed_count; i++) {
+        const char *path = embed_files[i].name;
+        if (strncmp(path, "scripts/", 8) != 0 || !str_ends(path, ".lua"))
+            continue;
+        int d = distance(word, base_name(path));
+        if (d < least) {
+            least = d;
+            best = path + 8;
+        }
+    }
+    return best;
+}

@@ -18,5 +18,8 @@ const struct embed_file *find_carried(const char *path);
 /* The word of the NULL-ended list nearest to word (edit distance at most 3), or
  * NULL. */
 const char *find_nearest(const char *word, const char *const *list);
+/* The carried script ("apps/x.lua") whose file name is nearest to name's, or
+ * NULL. */
+const char *find_near_script(const char *name);
 
 #endif

@@ -274,6 +274,7 @@ static const char *near_verb(const char *word)
 static int no_script(const char *name, const char *looked)
 {
     const char *near = near_verb(name);
+    near = near ? near : find_near_script(name);
     fprintf(stderr, "e2blua: no verb or script %s", name);
     if (near)
         fprintf(stderr, "; did you mean %s?", near);

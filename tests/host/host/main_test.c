@@ -115,6 +115,8 @@ static void errors(void **state)
     expect(ARGS(A("-v"), A("-e"), A("error('boom')")), NULL, 1,
            "stack traceback");
     expect(ARGS(A("nope.lua")), NULL, 2, "scripts/nope.lua (installed copy)");
+    expect(ARGS(A("calculater")), NULL, 2, "did you mean apps/calculator.lua?");
+    expect(ARGS(A("app/memo.lua")), NULL, 2, "did you mean apps/memo.lua?");
     expect(ARGS(A("-e"), A("require 'e2b.nope'")), NULL, 1,
            "no carried file 'stdlib/e2b/nope.lua'");
 }
