@@ -38,6 +38,7 @@ struct child {
     int scratch, old_root; /* O_PATH */
     int trees[LAUNCH_TREES];
     int given[2]; /* proc and sysfs, when the parent had to make them */
+    struct netns_sockets net;
 };
 
 /* Blocks until the parent sends n descriptors; its death ends the wait. */
@@ -156,7 +157,8 @@ static int raise_loopback(struct child *c)
     return rc;
 }
 
-/* Hands the descriptors over; the copies here close at exec. */
+/* Hands the descriptors over; the copies here are the program's or close at
+ * exec. */
 static int send_sockets(int sock, const struct netns_sockets *s)
 {
     union {
@@ -189,16 +191,11 @@ static int send_sockets(int sock, const struct netns_sockets *s)
  * said and no failure. */
 static int open_network(struct child *c)
 {
-    struct netns_sockets s;
     if (!c->plan->spec->net)
         return 0;
-    if (netns_apply(&c->plan->net, &s) < 0)
-        s.errnum = errno;
-    int rc = send_sockets(c->sock, &s);
-    int errnum = s.errnum;
-    netns_sockets_close(&s);
-    s.errnum = errnum;
-    return rc;
+    if (netns_apply(&c->plan->net, &c->net) < 0)
+        c->net.errnum = errno;
+    return send_sockets(c->sock, &c->net);
 }
 
 /* ---- the root, prepared on a scratch tmpfs --------------------------------
@@ -397,15 +394,40 @@ static int leave_old_root(struct child *c)
 /* ---- what it keeps --------------------------------------------------------
  */
 
+enum { MAX_KEPT = LAUNCHER_MAX_PASS + NETNS_SOCKETS };
+
+/* What the program finds from 3 on, moved to first or above; -1: a gap. */
+static int move_kept(const struct child *c, int *kept, int n, int first)
+{
+    const struct launcher_spec *s = c->plan->spec;
+    for (int i = 0; i < n; i++) {
+        int fd = i < s->npass ? s->pass_fds[i] : c->net.fd[i - s->npass];
+        kept[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, first);
+        if (fd >= 0 && kept[i] < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int place_kept(const int *kept, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (kept[i] < 0)
+            close(3 + i);
+        else if (dup2(kept[i], 3 + i) < 0)
+            return -1;
+    return 0;
+}
+
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
  * descriptor that is still needed. */
 static int arrange_descriptors(struct child *c)
 {
     const struct launcher_spec *s = c->plan->spec;
-    int first = 3 + s->npass, pass[LAUNCHER_MAX_PASS];
-    for (int i = 0; i < s->npass; i++)
-        if ((pass[i] = fcntl(s->pass_fds[i], F_DUPFD_CLOEXEC, first)) < 0)
-            return -1;
+    int n = s->npass + (s->net_pass ? NETNS_SOCKETS : 0);
+    int first = 3 + n, kept[MAX_KEPT];
+    if (move_kept(c, kept, n, first) < 0)
+        return -1;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
@@ -419,9 +441,8 @@ static int arrange_descriptors(struct child *c)
     c->exec_fd = prog;
     if (prog < 0 || dup2(in, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         return -1;
-    for (int i = 0; i < s->npass; i++)
-        if (dup2(pass[i], 3 + i) < 0)
-            return -1;
+    if (place_kept(kept, n) < 0)
+        return -1;
     return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
@@ -512,7 +533,8 @@ void launch_child_run(const struct launch_plan *p)
                       .exec_fd = p->spec->exec_fd,
                       .scratch = -1,
                       .old_root = -1,
-                      .given = {-1, -1}};
+                      .given = {-1, -1},
+                      .net = {.fd = {-1, -1, -1, -1}}};
     sigset_t none;
     close(p->parent_sock);
     reset_signals();

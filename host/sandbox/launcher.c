@@ -341,6 +341,14 @@ static int adopt(const struct launcher_child *c)
     return fd;
 }
 
+int launcher_adopt(struct launcher_child *c, struct err *e)
+{
+    c->pidfd = adopt(c);
+    if (c->pidfd < 0)
+        return err_set(e, "not_found", "process %d has ended", (int)c->pid);
+    return 0;
+}
+
 static int wait_gone(const struct launcher_child *c, int64_t deadline,
                      const struct cgroup_tree *t, struct err *e)
 {

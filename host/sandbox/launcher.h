@@ -55,6 +55,9 @@ struct launcher_spec {
     /* Filled with the sockets that all connections come to, the caller's, or
      * with why there are none; NULL: lo has no route. */
     struct netns_sockets *net;
+    /* The program finds its own copies of them behind the passed descriptors,
+     * in the order of NETNS_*, with gaps for those that are missing. */
+    bool net_pass;
     uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
 };
 
@@ -81,6 +84,10 @@ int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e);
 /* Takes the exit status of a finished child: 0 and *status as by waitpid, or
  * -1 when it still runs or was not our child. launcher_kill is still due. */
 int launcher_reap(struct launcher_child *c, int *status, struct err *e);
+/* Opens pidfd for the process of pid and start_time, which an earlier engine
+ * has made; kind not_found: it has ended. (The boot id is the caller's to
+ * compare.) */
+int launcher_adopt(struct launcher_child *c, struct err *e);
 /* Is the process of this identity still there and no zombie? (The boot id is
  * the caller's to compare.) */
 bool launcher_alive(pid_t pid, uint64_t start_time);
