@@ -25,9 +25,9 @@
 
 enum { API_FD = 3, NET_FD = 4, GRACE_MS = 60 * 1000, EXIT_USAGE = 2 };
 
-/* An engine that dies before it has set a deadline: the longest life that a
- * sandbox of E2B can have. */
-#define FIRST_DEADLINE_MS (24ull * 3600 * 1000)
+/* An engine sets the deadline at once; one that has died before it did knows
+ * nothing of this sandbox. */
+#define FIRST_DEADLINE_MS (60ull * 1000)
 
 struct options {
     const char *socket; /* NULL: descriptor 3 */

@@ -41,6 +41,21 @@ struct child {
     struct netns_sockets net;
 };
 
+/* What another thread of the parent was doing is no concern of ours, and must
+ * not last: its lock, its listeners, and its end of the socket to a sister that
+ * would wait for the death of a parent for ever. */
+static int close_others(const struct launch_plan *p)
+{
+    unsigned from = 0;
+    for (int i = 0; i < p->nkeep; i++) {
+        unsigned fd = (unsigned)p->keep[i];
+        if (fd > from && syscall(SYS_close_range, from, fd - 1, 0) < 0)
+            return -1;
+        from = fd + 1;
+    }
+    return (int)syscall(SYS_close_range, from, ~0U, 0);
+}
+
 /* Blocks until the parent sends n descriptors; its death ends the wait. */
 static int receive(const struct child *c, int *fds, int n)
 {
@@ -536,9 +551,8 @@ void launch_child_run(const struct launch_plan *p)
                       .given = {-1, -1},
                       .net = {.fd = {-1, -1, -1, -1}}};
     sigset_t none;
-    close(p->parent_sock);
     reset_signals();
-    if (receive(&c, c.trees, p->spec->nlayers + 1) < 0)
+    if (close_others(p) < 0 || receive(&c, c.trees, p->spec->nlayers + 1) < 0)
         _exit(127);
     for (int i = 0; i < STEP_EXEC; i++)
         if (STEPS[i].run(&c) < 0) {

@@ -151,6 +151,30 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
 /* ---- start ----------------------------------------------------------------
  */
 
+/* Into the ascending list of what the child keeps. */
+static void keep(struct launch_plan *p, int fd)
+{
+    int i = p->nkeep;
+    if (fd < 0)
+        return;
+    for (; i > 0 && p->keep[i - 1] > fd; i--)
+        p->keep[i] = p->keep[i - 1];
+    p->keep[i] = fd;
+    p->nkeep++;
+}
+
+static void keep_all(struct launch_plan *p)
+{
+    const struct launcher_spec *s = p->spec;
+    for (int fd = 0; fd < 3; fd++)
+        keep(p, fd);
+    keep(p, p->sock);
+    keep(p, s->exec_fd);
+    keep(p, s->log_fd);
+    for (int i = 0; i < s->npass; i++)
+        keep(p, s->pass_fds[i]);
+}
+
 /* The child runs with all signals blocked until it has reset the handlers. */
 static pid_t clone_child(const struct launch_plan *p, int cgroup, int *pidfd)
 {
@@ -277,8 +301,8 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     FD_AUTO int mine = pair[0];
     FD_AUTO int childs = pair[1];
     FD_AUTO int cgroup = cgroup_fd(c->cgroup);
-    p->parent_sock = mine;
     p->sock = childs;
+    keep_all(p);
     pid_t pid = clone_child(p, cgroup, &c->pidfd);
     if (pid < 0) {
         c->pidfd = -1;
