@@ -53,8 +53,8 @@ static int sort(struct netns_sockets *s, unsigned which, int *fds, int nfds,
     int used = 0;
     bool good = true;
     for (int i = 0; i < NETNS_SOCKETS; i++)
-        if (which & 1U << i && used < nfds) {
-            s->fd[i] = fds[used++];
+        if (which & 1U << i) {
+            s->fd[i] = used < nfds ? fds[used++] : -1;
             good = good && fits(s->fd[i], i);
         }
     good = good && used == nfds && !(which >> NETNS_SOCKETS);
