@@ -120,6 +120,7 @@ end
 t.test("the second run takes seconds, and --once leaves nothing", function()
     local before = ids()
     local again = start("--once")
+    t.ok(not again.output:find "extend", "it says how to extend what is gone")
     t.eq(again.code, 0, again.output)
     t.ok(again.seconds < 10, ("it took %.1f s"):format(again.seconds))
     t.match(again.output, "fetched / %(200, %d+ bytes%); the sandbox is gone\n$")
