@@ -2,8 +2,7 @@
  * and one life of a real group (needs root). */
 #include "sandbox/cgroup_tree.h"
 
-#include "base/path.h"
-#include "base/str.h"
+#include "cgroup_made.h"
 #include "ctest.h"
 
 #include <fcntl.h>
@@ -14,66 +13,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-struct made {
-    char dir[64];
-    struct cgroup_tree tree;
-};
-
-static void put(struct made *m, const char *path, const char *text)
-{
-    char full[256];
-    struct err e = {0};
-    str_fmt(full, sizeof(full), "%s/%s", m->dir, path);
-    *strrchr(full, '/') = '\0';
-    assert_int_equal(path_mkdirs(AT_FDCWD, full, 0755, &e), 0);
-    str_fmt(full, sizeof(full), "%s/%s", m->dir, path);
-    if (path_write_file(AT_FDCWD, full, text, strlen(text), 0644, &e) < 0)
-        fail_msg("%s", e.msg);
-}
-
-static void want(struct made *m, const char *path, const char *text)
-{
-    char full[256];
-    struct err e = {0};
-    str_fmt(full, sizeof(full), "%s/%s", m->dir, path);
-    char *got = path_read_file(AT_FDCWD, full, 4096, NULL, &e);
-    if (!got)
-        fail_msg("%s", e.msg);
-    assert_string_equal(got, text);
-    free(got);
-}
-
-static int setup(void **state)
-{
-    struct made *m = calloc(1, sizeof(*m));
-    str_fmt(m->dir, sizeof(m->dir), "/tmp/e2b-cgroup-XXXXXX");
-    assert_non_null(mkdtemp(m->dir));
-    *state = m;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct made *m = *state;
-    path_remove_tree(AT_FDCWD, m->dir, NULL);
-    free(m);
-    return 0;
-}
-
-static void scan(struct made *m, const char *format)
-{
-    char text[2048] = "";
-    size_t n = 0;
-    for (const char *p = format; *p; p++) {
-        if (*p == '@')
-            str_fmt(text + n, sizeof(text) - n, "%s", m->dir);
-        else
-            str_fmt(text + n, sizeof(text) - n, "%c", *p);
-        n = strlen(text);
-    }
-    cgroup_tree_scan(&m->tree, text, "", NULL);
-}
 
 static const char V1[] =
     "22 27 0:21 / /proc rw - proc proc rw\n"
