@@ -47,6 +47,9 @@ struct launcher_spec {
     const int *pass_fds;
     int npass;
     int log_fd; /* -1: /dev/null */
+    /* Stays open in the program to its end, behind the others: a lock that
+     * lives as long as it does. 0: none. */
+    int keep_fd;
     /* Contents of bind-mounted /etc/hosts and /etc/resolv.conf; NULL: empty.
      * /etc/hostname is the hostname. */
     const char *hosts, *resolv_conf;

@@ -117,6 +117,7 @@ function Boxes:discard(box, keep_dir)
         box.handle:close()
     end
     os.remove(box.target.socket)
+    engine.lease_forget(E.paths.cache, box.id)
     if not keep_dir then
         Boxes.remove_dir(box.dir)
     end

@@ -4,6 +4,7 @@ local builds = require "engine.builds"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
+local gc = require "engine.gc"
 local hash = require "e2b_hash"
 local http = require "engine.http"
 local httpd = require "e2b_httpd"
@@ -81,7 +82,8 @@ local function listen(E, router)
 end
 
 local function make_folders(p)
-    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.run, p.boxes, p.uploads } do
+    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.cache .. "/roots", p.run, p.boxes,
+        p.uploads } do
         Error.check(fs.mkdirs(dir, 448))
     end
 end
@@ -119,6 +121,15 @@ local function make_image(E)
     E.templates:set_base(id)
     E.image = { state = "ready", id = id, percent = 100, stage = "ready" }
     log.info("base image %s is ready", id:sub(1, 12))
+end
+
+---The base image was lost: it is made again, and creates answer 503 meanwhile.
+function Engine:lost_image()
+    if self.image.state ~= "making" then
+        self.image = { state = "making", stage = "starting", percent = -1 }
+        log.warn("the base image is lost: it is made again")
+        self.image_maker = task.spawn_quiet(make_image, self)
+    end
 end
 
 local function write_info(E)
@@ -173,6 +184,7 @@ local function open(p)
         or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
+    E.cache_max = gc.limit()
     E.state = state.open(p.db)
     E.key = key_of(E)
     E.proxy = Error.check(engine.proxy(p.run))
@@ -236,7 +248,7 @@ function M.run(home, cache)
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
-    local image = not ready and task.spawn_quiet(make_image, E)
+    E.image_maker = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
@@ -244,8 +256,8 @@ function M.run(home, cache)
     task.shield(close, E, server)
     reaper:cancel()
     meter:cancel()
-    if image then
-        image:cancel()
+    if E.image_maker then
+        E.image_maker:cancel()
     end
     if not ok and not Error.is(failure, "interrupted") then
         error(failure, 0)
