@@ -379,6 +379,7 @@ function Builds:finish(build, ok, err)
                 build.start and json.encode(build.start), now)
             self.E.templates:assign(build.template_id, build.id, build.tags)
         end)
+        layers_of.write_roots(self.E)
         return
     end
     local reason = reason_of(build, err)

@@ -2,7 +2,6 @@
 -- leases of builds, and what of them this home's templates need.
 local Error = require "e2b.error"
 local engine = require "e2b_engine"
-local fs = require "e2b_fs"
 local json = require "e2b_json"
 local log = require "engine.log"
 
@@ -65,20 +64,40 @@ function M.chain(cache, top)
     return layers, content
 end
 
+-- Without a wait, so that two that write cannot overtake one another.
+local function replace_file(dir, name, text)
+    local new = dir .. "/." .. name
+    local f, err = io.open(new, "w")
+    if not f then
+        return nil, err
+    end
+    local ok, why = f:write(text)
+    local closed, late = f:close()
+    if not ok or not closed then
+        return nil, why or late
+    end
+    return os.rename(new, dir .. "/" .. name)
+end
+
 ---Notes in the cache which layers this home's templates need, so that no
 ---collection of any home takes them.
 ---@param E table the engine
 ---@param more? string a layer that is about to be one of them
 function M.write_roots(E, more)
-    local lines = { E.paths.home, more }
+    local ids = { more }
     for _, row in ipairs(E.state:rows("SELECT DISTINCT b.layer AS id FROM tags t" ..
         " JOIN builds b ON b.id = t.build_id WHERE b.layer IS NOT NULL")) do
-        lines[#lines + 1] = row.id
+        ids[#ids + 1] = row.id ~= more and row.id or nil
     end
-    local ok, err = fs.write_file(E.paths.cache .. "/roots/" .. E.home_hash,
-        table.concat(lines, "\n") .. "\n", 384)
+    table.sort(ids)
+    local text = E.paths.home .. "\n" .. table.concat(ids, "\n") .. "\n"
+    if text == E.roots then
+        return
+    end
+    local ok, err = replace_file(E.paths.cache .. "/roots", E.home_hash, text)
+    E.roots = ok and text or nil
     if not ok then
-        log.error("the templates' layers are not noted in the cache: %s", err.message)
+        log.error("the templates' layers are not noted in the cache: %s", err)
     end
 end
 
