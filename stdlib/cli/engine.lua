@@ -41,6 +41,9 @@ local function status(p)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
     print("image    " .. image)
+    if s.notice then
+        print("notice   " .. s.notice)
+    end
     return 0
 end
 

@@ -10,6 +10,7 @@ local http = require "engine.http"
 local json = require "e2b_json"
 local layers_of = require "engine.layers"
 local log = require "engine.log"
+local room = require "engine.room"
 local start = require "engine.start"
 local state = require "engine.state"
 local steps = require "engine.steps"
@@ -32,6 +33,7 @@ function M.new(E)
         E = E,
         running = {}, -- build id -> build
         unseen = {}, -- ids of builds whose status nobody has asked for
+        failed = {}, -- id -> reason, of builds whose end could not be written
         making = {}, -- layer key -> cond, broadcast once it is made
         count = 0,
     }, Builds)
@@ -116,6 +118,7 @@ function Builds:in_sandbox(build, layers, context, fn)
     local id = "b" .. state.random_id(20)
     local now = state.now()
     local dir = E.paths.cache .. "/tmp/" .. id
+    room.check(E, E.paths.cache)
     build.lease:add("tmp/" .. id)
     local box = E.boxes:launch {
         id = id,
@@ -357,7 +360,7 @@ local function reason_of(build, err)
         message = err.message
     else
         log.error("build %s, step %s: %s", build.id, tostring(build.at), tostring(err))
-        message = Error.is(err) and err.message
+        message = Error.is(err) and room.explain(err)
             or "An internal error occurred; the engine's log has it."
     end
     if Error.is(err, "build") and build.network_note then
@@ -366,26 +369,35 @@ local function reason_of(build, err)
     return { message = message, step = build.at }
 end
 
-function Builds:finish(build, ok, err)
+function Builds:succeed(build)
     local db, now = build.db, state.now()
+    add_entry(build, "info", nil,
+        ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
+    layers_of.write_roots(self.E, build.top)
+    db:transaction(function()
+        db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
+            " updated_at = ?5," ..
+            " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
+            build.start and json.encode(build.start), now)
+        self.E.templates:assign(build.template_id, build.id, build.tags)
+    end)
+    layers_of.write_roots(self.E)
+end
+
+-- What has failed is told also when it cannot be written.
+function Builds:finish(build, ok, err)
     if ok then
-        add_entry(build, "info", nil,
-            ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
-        layers_of.write_roots(self.E, build.top)
-        db:transaction(function()
-            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
-                " updated_at = ?5," ..
-                " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
-                build.start and json.encode(build.start), now)
-            self.E.templates:assign(build.template_id, build.id, build.tags)
-        end)
-        layers_of.write_roots(self.E)
+        ok, err = pcall(self.succeed, self, build)
+    end
+    if ok then
         return
     end
     local reason = reason_of(build, err)
-    add_entry(build, "error", reason.step, "Build failed: " .. reason.message)
-    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3" ..
-        " WHERE id = ?1", build.id, json.encode(reason), now)
+    pcall(add_entry, build, "error", reason.step, "Build failed: " .. reason.message)
+    if not build.db:will("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3," ..
+        " finished_at = ?3 WHERE id = ?1", build.id, json.encode(reason), state.now()) then
+        self.failed[build.id] = reason
+    end
 end
 
 -- ---- the calls --------------------------------------------------------------
@@ -488,7 +500,8 @@ function Builds:status(template_id, build_id, offset, limit, level)
     if not row then
         http.fail(400, ("Build '%s' not found"):format(build_id))
     end
-    local status = self.unseen[build_id] and "building" or row.status
+    local failed = self.failed[build_id]
+    local status = self.unseen[build_id] and "building" or failed and "error" or row.status
     self.unseen[build_id] = nil
     local min = LEVELS[level or "debug"]
     if not min then
@@ -502,7 +515,7 @@ function Builds:status(template_id, build_id, offset, limit, level)
         math.min(limit, PAGE), offset)) do
         entries[i] = entry_of(line)
     end
-    local reason = row.reason and json.decode(row.reason)
+    local reason = failed or row.reason and json.decode(row.reason)
     if reason then
         reason.logEntries = json.array {}
         for _, entry in ipairs(entries) do

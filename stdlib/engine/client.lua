@@ -131,7 +131,7 @@ local function log_tail(p)
 end
 
 local function start(p)
-    Error.check(fs.mkdirs(p.home, 448))
+    require("engine.places").check(p)
     local pid = Error.check(process.spawn_daemon(
         { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
@@ -213,7 +213,7 @@ local function found_or_started(p)
     if status then
         return status
     end
-    Error.check(fs.mkdirs(p.home, 448))
+    require("engine.places").make(p)
     local deadline = task.now() + START_SECONDS
     while true do
         local lock <close>, err = process.lock(p.start_lock)

@@ -1,6 +1,7 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
 local builds = require "engine.builds"
+local client = require "engine.client"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
@@ -12,6 +13,7 @@ local json = require "e2b_json"
 local log = require "engine.log"
 local metrics = require "engine.metrics"
 local paths = require "engine.paths"
+local places = require "engine.places"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
@@ -46,6 +48,7 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        notice = self.notice,
         stopping = self.stopping or false,
     }
 end
@@ -93,10 +96,10 @@ local function boot_id()
 end
 
 -- The key stays the same for a home, so that clients keep theirs.
-local function key_of(E)
+local function key_of(E, earlier)
     local key = E.state:get("api_key")
     if not key then
-        key = "e2b_" .. wire.random(20)
+        key = earlier and earlier.api_key or "e2b_" .. wire.random(20)
         E.state:set("api_key", key)
     end
     return key
@@ -185,8 +188,12 @@ local function open(p)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.cache_max = gc.limit()
-    E.state = state.open(p.db)
-    E.key = key_of(E)
+    local earlier = client.info(p) -- of an engine that has died
+    E.state, E.notice = state.open(p.db)
+    if E.notice then
+        log.warn("%s", E.notice)
+    end
+    E.key = key_of(E, earlier)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)
@@ -228,6 +235,7 @@ end
 function M.run(home, cache)
     local p = paths.of(home, cache)
     make_folders(p)
+    places.check(p)
     local _ <close> = lock_home(p)
     local E = open(p)
     local ready = engine.image_ready(p.cache)

@@ -154,7 +154,7 @@ end
 
 ---Counts a sandbox made of the template.
 function Templates:spawned(id)
-    self.E.state:exec("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
+    self.E.state:will("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
         " WHERE id = ?1", id, state.now())
 end
 
