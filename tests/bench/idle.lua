@@ -12,7 +12,8 @@ local function create(sandboxes, n)
         numbers[i] = i
     end
     task.parallel(numbers, SIDE_BY_SIDE, function()
-        sandboxes[#sandboxes + 1] = place.sandbox()
+        local sandbox = place.sandbox()
+        sandboxes[#sandboxes + 1] = sandbox
     end)
 end
 

@@ -56,7 +56,7 @@ end
 local function make_context(dir)
     assert(fs.mkdirs(dir))
     for i = 1, 200 do
-        assert(fs.write_file(("%s/file%d"):format(dir, i), wire.random(16384)))
+        assert(fs.write_file(("%s/file%d"):format(dir, i), wire.random(1024):rep(8)))
     end
 end
 
