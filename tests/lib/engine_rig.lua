@@ -72,6 +72,23 @@ function M.sanitized()
     return (fs.read_file("/proc/self/maps", 1 << 24) or ""):find("libasan", 1, true) ~= nil
 end
 
+--- Skips a test where the machine cannot hold sandboxes to their memory and processors.
+---@param sandbox table
+function M.needs_limits(sandbox)
+    for _, note in ipairs(sandbox:get_info().notes) do
+        if note:find "^limits that this machine cannot give" then
+            t.skip "limits"
+        end
+    end
+end
+
+--- Skips a test where no program can gain rights (a root made by bwrap).
+function M.needs_sudo()
+    if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then
+        t.skip "sudo"
+    end
+end
+
 local function add_names(out, dir)
     for _, name in ipairs(fs.list(dir) or {}) do
         out[#out + 1] = dir .. "/" .. name
