@@ -115,7 +115,7 @@ function M.output(words)
     local text = pipe:read "a"
     local ok, _, code = pipe:close()
     if not ok then
-        local line = text:gsub("%s+$", ""):match "[^\n]*$"
+        local line = text:match "[^\n]*[%w]Error: [^\n]*" or text:gsub("%s+$", ""):match "[^\n]*$"
         error(("%s ends with %d: %s"):format(words[1]:match "[^/]*$", code, line:sub(-200)), 0)
     end
     return text

@@ -7,12 +7,14 @@ local process = require "e2b_process"
 
 local M = {}
 
--- What the official clients are told of our engine.
+-- What the official clients are told of our engine. With their 200 connections all in use by
+-- streams they would wait for ever.
 local function environment()
     local info = require("engine.client").info(require("engine.paths").of())
     local url = "http://127.0.0.1:" .. info.port
     return { "env", "E2B_API_URL=" .. url, "E2B_SANDBOX_URL=" .. url, "E2B_API_KEY=" ..
-        info.api_key }
+        info.api_key, "E2B_MAX_CONNECTIONS=5000",
+        "E2B_ENVD_RPC_CONNECTIONS=5000" }
 end
 
 -- An import of a script is looked for beside it.
