@@ -150,9 +150,12 @@ function M.inside(dir, words)
     return { "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", dir, table.unpack(words) }
 end
 
---- A program on this machine, or nil.
+--- A program on this machine, or nil; also nil when no peers are wanted.
 ---@return string|nil
 function M.which(name)
+    if env.BENCH_PEERS == "no" then
+        return nil
+    end
     for dir in (env.PATH or ""):gmatch "[^:]+" do
         if fs.stat(dir .. "/" .. name) then
             return dir .. "/" .. name

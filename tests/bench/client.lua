@@ -1,6 +1,6 @@
 --- A client of many streams, or of one large output; client.py and client.mjs do the same with
 --- E2B's SDKs. Prints one JSON object:
----     client.lua streams SANDBOXES COMMANDS PROBE | client.lua output BYTES
+---     client.lua streams SANDBOXES COMMANDS PROBE TICK_MS | client.lua output BYTES
 package.path = arg[0]:match "^(.*)/[^/]*$" .. "/?.lua;" .. package.path
 
 local bench = require "bench"
@@ -10,7 +10,6 @@ local json = require "e2b_json"
 local process = require "e2b_process"
 
 local STARTING <const> = 32 -- at once
-local TICK_MS <const> = 2000
 
 local function sandbox_for_streams(probe)
     local sandbox = e2b.Sandbox.create { timeout = 300, allow_internet_access = false }
@@ -19,8 +18,8 @@ local function sandbox_for_streams(probe)
     return sandbox
 end
 
-local function follow(sandbox, seen, i)
-    return sandbox.commands:run("exec ./probe tick " .. TICK_MS, { background = true, timeout = 0,
+local function follow(sandbox, seen, i, tick_ms)
+    return sandbox.commands:run("exec ./probe tick " .. tick_ms, { background = true, timeout = 0,
         on_stdout = function()
             seen[i] = (seen[i] or 0) + 1
         end })
@@ -39,7 +38,7 @@ local function await_lines(seen, n, least)
     end)
 end
 
-local function streams(sandboxes, commands, probe)
+local function streams(sandboxes, commands, probe, tick_ms)
     local bytes = assert(fs.read_file(probe))
     local boxes, seen, numbers = {}, {}, {}
     for i = 1, commands do
@@ -50,7 +49,7 @@ local function streams(sandboxes, commands, probe)
     end
     local began = e2b.now()
     e2b.parallel(numbers, STARTING, function(_, i)
-        return follow(boxes[i % sandboxes + 1], seen, i)
+        return follow(boxes[i % sandboxes + 1], seen, i, tick_ms)
     end)
     local started = e2b.now() - began
     await_lines(seen, commands, 2)
@@ -76,7 +75,8 @@ local function output(bytes)
 end
 
 if arg[1] == "streams" then
-    print(json.encode(streams(tonumber(arg[2]), tonumber(arg[3]), arg[4])))
+    print(json.encode(streams(tonumber(arg[2]), tonumber(arg[3]), arg[4],
+        tonumber(arg[5]))))
 else
     print(json.encode(output(tonumber(arg[2]))))
 end

@@ -3,7 +3,6 @@ import fs from 'node:fs'
 import { Sandbox } from 'e2b'
 
 const STARTING = 32
-const TICK_MS = 2000
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 function memory() {
@@ -18,7 +17,7 @@ async function sandboxForStreams(probe) {
   return sandbox
 }
 
-async function streams(sandboxes, commands, path) {
+async function streams(sandboxes, commands, path, tickMs) {
   const bytes = fs.readFileSync(path)
   const probe = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)
   const boxes = []
@@ -30,7 +29,7 @@ async function streams(sandboxes, commands, path) {
   const worker = async () => {
     while (next < commands) {
       const i = next++
-      handles[i] = await boxes[i % sandboxes].commands.run(`exec ./probe tick ${TICK_MS}`,
+      handles[i] = await boxes[i % sandboxes].commands.run(`exec ./probe tick ${tickMs}`,
         { background: true, timeoutMs: 0, onStdout: () => { seen[i]++ } })
     }
   }
@@ -63,6 +62,6 @@ async function output(size) {
 
 const [mode, ...rest] = process.argv.slice(2)
 const result = mode === 'streams'
-  ? await streams(Number(rest[0]), Number(rest[1]), rest[2]) : await output(Number(rest[0]))
+  ? await streams(Number(rest[0]), Number(rest[1]), rest[2], Number(rest[3])) : await output(Number(rest[0]))
 console.log(JSON.stringify(result))
 process.exit(0)

@@ -6,7 +6,7 @@ import time
 
 from e2b import AsyncSandbox, Sandbox
 
-STARTING, TICK_MS = 32, 2000
+STARTING = 32
 
 
 def memory():
@@ -22,7 +22,7 @@ async def sandbox_for_streams(probe):
     return sandbox
 
 
-async def streams(sandboxes, commands, path):
+async def streams(sandboxes, commands, path, tick_ms):
     with open(path, "rb") as file:
         probe = file.read()
     boxes = [await sandbox_for_streams(probe) for _ in range(sandboxes)]
@@ -34,7 +34,7 @@ async def streams(sandboxes, commands, path):
             seen[i] += 1
         async with gate:
             handles[i] = await boxes[i % sandboxes].commands.run(
-                f"exec ./probe tick {TICK_MS}", background=True, timeout=0, on_stdout=count)
+                f"exec ./probe tick {tick_ms}", background=True, timeout=0, on_stdout=count)
 
     began = time.monotonic()
     await asyncio.gather(*(follow(i) for i in range(commands)))
@@ -65,7 +65,8 @@ def output(size):
 
 
 if sys.argv[1] == "streams":
-    print(json.dumps(asyncio.run(streams(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))))
+    print(json.dumps(asyncio.run(streams(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4],
+                                         int(sys.argv[5])))))
 else:
     print(json.dumps(output(int(sys.argv[2]))))
 sys.stdout.flush()

@@ -46,12 +46,16 @@ local function podman(base)
         COMMAND)
 end
 
+local function check_installed(name)
+    if not bench.which(name) then
+        error("it is not installed", 0)
+    end
+end
+
 local function peer(name, make, base)
     local words
     return { name = name, sample = function()
-        if not bench.which(name) then
-            error("it is not installed", 0)
-        end
+        check_installed(name)
         words = words or make(base)
         return (bench.run(words))
     end }
@@ -121,7 +125,10 @@ end
 local function crowd(base, n)
     local times, errors = at_once(n)
     local theirs, failure = {}, nil
-    local ok, rows = pcall(bench.probed, "many", n, "-", table.unpack(bwrap(base)))
+    local ok, rows = pcall(function()
+        check_installed "bwrap"
+        return bench.probed("many", n, "-", table.unpack(bwrap(base)))
+    end)
     if ok then
         for i, row in ipairs(rows) do
             theirs[i] = row[1] / 1000

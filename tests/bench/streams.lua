@@ -10,7 +10,8 @@ return function()
     local sandboxes = math.max(1, commands // 100)
     local got, failures = {}, {}
     for _, subject in ipairs(clients.subjects(function(name)
-        return clients.run(name, "streams", sandboxes, commands, bench.probe)
+        return clients.run(name, "streams", sandboxes, commands, bench.probe,
+            bench.scaled(2000, 100))
     end)) do
         local ok, answer = pcall(subject.sample)
         if ok then
@@ -18,7 +19,7 @@ return function()
         elseif subject.ours then
             error(answer, 0)
         else
-            failures[subject.name] = answer
+            failures[subject.name] = tostring(answer)
         end
     end
     for _, name in ipairs { "python3", "node" } do
