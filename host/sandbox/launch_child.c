@@ -398,7 +398,8 @@ static int leave_old_root(struct child *c)
  */
 
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
- * descriptor that is still needed. */
+ * descriptor that is still needed. Before the limit is lowered: the parent's
+ * descriptors, which are all still open, may be more than it allows. */
 static int arrange_descriptors(struct child *c)
 {
     const struct launcher_spec *s = c->plan->spec;
@@ -497,8 +498,8 @@ static const struct {
     {"place /dev, /proc, /sys, /run and /tmp", place_mounts},
     {"place /etc/hosts, resolv.conf and hostname", place_etc},
     {"unmount the old root", leave_old_root},
-    {"set resource limits", set_limits},
     {"arrange the descriptors", arrange_descriptors},
+    {"set resource limits", set_limits},
     {"load the system call filter", load_filter},
     {"drop capabilities", drop_capabilities},
     {"execute the program", NULL},
