@@ -34,6 +34,7 @@ function Proxy:add(box) end
 
 --- Resets the open connections.
 ---@param id string
+---@param starved? string how one may end that waits for an answer: out of memory
 function Proxy:remove(id, starved) end
 
 ---@return integer exchanges  under way
