@@ -6,6 +6,7 @@
 #include "lutil.h"
 #include "sandbox/launcher.h"
 #include "sandbox/layers.h"
+#include "sandbox/leases.h"
 #include "work.h"
 
 #include <errno.h>
@@ -40,7 +41,7 @@ struct launch {
 };
 
 struct fds {
-    int cache, upper, run, log, api;
+    int cache, upper, run, log, api, lease;
     int layers[LAUNCHER_MAX_LAYERS];
     int nlayers;
 };
@@ -53,10 +54,27 @@ static int open_dir(const char *path, struct err *e)
     return fd;
 }
 
+/* Layers and the folder of a build step; its envd keeps the lease. */
+static int take_lease(const struct launch *l, struct fds *f, struct err *e)
+{
+    char folder[96];
+    const char *items[LAUNCHER_MAX_LAYERS + 1];
+    int n = 0;
+    for (; n < l->nlayers; n++)
+        items[n] = l->layers[n];
+    if (str_fmt(folder, sizeof(folder), "tmp/%s", l->id) == 0)
+        items[n++] = folder;
+    f->lease = leases_take(f->cache, l->id, items, n, e);
+    if (f->lease < 0)
+        return -1;
+    layers_touch(f->cache, l->layers[l->nlayers - 1]);
+    return 0;
+}
+
 static int open_all(const struct launch *l, struct fds *f, struct err *e)
 {
     char name[128];
-    if (layers_open(l->cache, &f->cache, e) < 0)
+    if (layers_open(l->cache, &f->cache, e) < 0 || take_lease(l, f, e) < 0)
         return -1;
     for (; f->nlayers < l->nlayers; f->nlayers++) {
         int fd = layers_fd(f->cache, l->layers[f->nlayers], e);
@@ -86,15 +104,19 @@ static void close_all(struct fds *f)
     fd_close(&f->run);
     fd_close(&f->log);
     fd_close(&f->api);
+    fd_close(&f->lease);
 }
 
 static int launch_run(struct work *w, struct err *e)
 {
-    static char arg0[] = "envd";
+    static char arg0[] = "envd", arg1[] = "--memory-mb";
+    char memory[24];
     struct launch *l = (struct launch *)w;
-    struct fds f = {-1, -1, -1, -1, -1, {0}, 0};
-    char *argv[] = {arg0, NULL}, *envp[] = {NULL};
+    struct fds f = {-1, -1, -1, -1, -1, -1, {0}, 0};
+    char *argv[] = {arg0, arg1, memory, NULL}, *envp[] = {NULL};
     int r = open_all(l, &f, e);
+    str_fmt(memory, sizeof(memory), "%llu",
+            (unsigned long long)(l->limits.memory_bytes >> 20));
     if (r == 0) {
         struct launcher_spec s = {
             .id = l->id,
@@ -108,6 +130,7 @@ static int launch_run(struct work *w, struct err *e)
             .envp = envp,
             .pass_fds = &f.api,
             .npass = 1,
+            .keep_fd = f.lease,
             .log_fd = f.log,
             .hosts = l->hosts,
             .resolv_conf = l->resolv_conf,
@@ -115,10 +138,13 @@ static int launch_run(struct work *w, struct err *e)
             .tmp_tmpfs = l->tmp_tmpfs,
             .net = &l->net,
             .net_pass = true,
+            .memory_events = true,
         };
         r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
     }
+    if (r < 0 && f.lease >= 0)
+        leases_forget(f.cache, l->id);
     close_all(&f);
     return r;
 }
@@ -255,7 +281,7 @@ static int l_info(lua_State *L)
 }
 
 /* box:usage() -> {cpu_ns=, memory_bytes=, memory_cache_bytes=, pids=,
- * oom_killed=} | nil, error */
+ * oom_kills=} | nil, error */
 static int l_usage(lua_State *L)
 {
     struct cgroup_usage u = {0};
@@ -271,8 +297,8 @@ static int l_usage(lua_State *L)
     lua_setfield(L, -2, "memory_cache_bytes");
     lua_pushinteger(L, u.pids);
     lua_setfield(L, -2, "pids");
-    lua_pushboolean(L, u.oom_killed);
-    lua_setfield(L, -2, "oom_killed");
+    lua_pushinteger(L, (lua_Integer)u.oom_kills);
+    lua_setfield(L, -2, "oom_kills");
     return 1;
 }
 

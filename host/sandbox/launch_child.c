@@ -409,14 +409,28 @@ static int leave_old_root(struct child *c)
 /* ---- what it keeps --------------------------------------------------------
  */
 
-enum { MAX_KEPT = LAUNCHER_MAX_PASS + NETNS_SOCKETS };
+enum { MAX_KEPT = LAUNCHER_MAX_PASS + NETNS_SOCKETS + 1 };
 
-/* What the program finds from 3 on, moved to first or above; -1: a gap. */
-static int move_kept(const struct child *c, int *kept, int n, int first)
+static int kept_count(const struct launcher_spec *s)
+{
+    return s->npass + (s->net_pass ? NETNS_SOCKETS : 0) + (s->keep_fd > 0);
+}
+
+/* What the program finds from 3 on: passed ones, sockets, the lock. */
+static int kept_fd(const struct child *c, int i)
 {
     const struct launcher_spec *s = c->plan->spec;
+    if (i < s->npass)
+        return s->pass_fds[i];
+    i -= s->npass;
+    return s->net_pass && i < NETNS_SOCKETS ? c->net.fd[i] : s->keep_fd;
+}
+
+/* Moves them to first or above; -1: a gap. */
+static int move_kept(const struct child *c, int *kept, int n, int first)
+{
     for (int i = 0; i < n; i++) {
-        int fd = i < s->npass ? s->pass_fds[i] : c->net.fd[i - s->npass];
+        int fd = kept_fd(c, i);
         kept[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, first);
         if (fd >= 0 && kept[i] < 0)
             return -1;
@@ -435,18 +449,20 @@ static int place_kept(const int *kept, int n)
 }
 
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
- * descriptor that is still needed. */
+ * descriptor that is still needed. Before the limit is lowered: they may have
+ * higher numbers than it allows. */
 static int arrange_descriptors(struct child *c)
 {
     const struct launcher_spec *s = c->plan->spec;
-    int n = s->npass + (s->net_pass ? NETNS_SOCKETS : 0);
-    int first = 3 + n, kept[MAX_KEPT];
+    int n = kept_count(s), kept[MAX_KEPT];
+    int first = 3 + n;
     if (move_kept(c, kept, n, first) < 0)
         return -1;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
-    int in = fcntl(null, F_DUPFD_CLOEXEC, first);
+    int in = c->plan->input;
+    in = fcntl(in < 0 ? null : in, F_DUPFD_CLOEXEC, first);
     int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
     int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
     int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);
@@ -528,8 +544,8 @@ static const struct {
     {"place /dev, /proc, /sys, /run and /tmp", place_mounts},
     {"place /etc/hosts, resolv.conf and hostname", place_etc},
     {"unmount the old root", leave_old_root},
-    {"set resource limits", set_limits},
     {"arrange the descriptors", arrange_descriptors},
+    {"set resource limits", set_limits},
     {"load the system call filter", load_filter},
     {"drop capabilities", drop_capabilities},
     {"execute the program", NULL},

@@ -76,6 +76,12 @@ static int read_stat(pid_t pid, char *state, uint64_t *start)
     return rc;
 }
 
+int launcher_identity(pid_t pid, uint64_t *start_time)
+{
+    char state;
+    return read_stat(pid, &state, start_time);
+}
+
 bool launcher_alive(pid_t pid, uint64_t start_time)
 {
     char state;
@@ -171,6 +177,9 @@ static void keep_all(struct launch_plan *p)
     keep(p, p->sock);
     keep(p, s->exec_fd);
     keep(p, s->log_fd);
+    keep(p, p->input);
+    if (s->keep_fd > 0)
+        keep(p, s->keep_fd);
     for (int i = 0; i < s->npass; i++)
         keep(p, s->pass_fds[i]);
 }
@@ -301,6 +310,9 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     FD_AUTO int mine = pair[0];
     FD_AUTO int childs = pair[1];
     FD_AUTO int cgroup = cgroup_fd(c->cgroup);
+    FD_AUTO int events =
+        p->spec->memory_events ? cgroup_memory_events(c->cgroup) : -1;
+    p->input = events;
     p->sock = childs;
     keep_all(p);
     pid_t pid = clone_child(p, cgroup, &c->pidfd);

@@ -47,6 +47,9 @@ struct launcher_spec {
     const int *pass_fds;
     int npass;
     int log_fd; /* -1: /dev/null */
+    /* Stays open in the program to its end, behind the others: a lock that
+     * lives as long as it does. 0: none. */
+    int keep_fd;
     /* Contents of bind-mounted /etc/hosts and /etc/resolv.conf; NULL: empty.
      * /etc/hostname is the hostname. */
     const char *hosts, *resolv_conf;
@@ -58,6 +61,9 @@ struct launcher_spec {
     /* The program finds its own copies of them behind the passed descriptors,
      * in the order of NETNS_*, with gaps for those that are missing. */
     bool net_pass;
+    /* Standard input is the file of cgroup_memory_events, where there is one,
+     * in place of /dev/null. */
+    bool memory_events;
     uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
 };
 
@@ -88,6 +94,8 @@ int launcher_reap(struct launcher_child *c, int *status, struct err *e);
  * has made; kind not_found: it has ended. (The boot id is the caller's to
  * compare.) */
 int launcher_adopt(struct launcher_child *c, struct err *e);
+/* Start time of a process, its identity beside the pid; -1: there is none. */
+int launcher_identity(pid_t pid, uint64_t *start_time);
 /* Is the process of this identity still there and no zombie? (The boot id is
  * the caller's to compare.) */
 bool launcher_alive(pid_t pid, uint64_t start_time);

@@ -115,6 +115,7 @@ function M.run(words, app)
         allow_out = o.allow_out,
         tape = o.tape,
         port_timeout = o.port_timeout,
+        announce = not given.once,
     })
     if result.exit_code ~= 0 then
         return result.exit_code

@@ -16,7 +16,7 @@ local M = {}
 local TIMEOUT = 3600
 local SPEC = { template = "text", timeout = "seconds", env_vars = "map", allow_out = "table",
     workdir = "text", tape = "text", record = "text", progress = "boolean" }
-local SERVICE = { service_port = "count", port_timeout = "seconds" }
+local SERVICE = { service_port = "count", port_timeout = "seconds", announce = "boolean" }
 
 -- How much of what a task said on standard error goes into its error.
 local TAIL = 4000
@@ -235,7 +235,7 @@ end
 ---When the task fails, or its port does not open, the sandbox is ended.
 ---@param code_file string as of run_code_in_sandbox
 ---@param opts table as of run_code_in_sandbox, and service_port (required), port_timeout (seconds
----to wait for the port, 30)
+---to wait for the port, 30), announce (false: does not print how to extend and end it)
 ---@return table result as of run_code_in_sandbox, and service_url (nil when exit_code is not 0)
 ---Raises timeout when the port does not open: says what was listening instead.
 function M.run_code_with_service(code_file, opts)
@@ -255,7 +255,9 @@ function M.run_code_with_service(code_file, opts)
     end
     service.await_port(run, o.service_port, o.port_timeout)
     result.service_url = sandbox:get_url(o.service_port)
-    service.announce(run, result.service_url)
+    if o.announce ~= false then
+        service.announce(run, result.service_url)
+    end
     guard.armed = false
     setup.release(sandbox)
     return result

@@ -3,13 +3,13 @@
 local Error = require "e2b.error"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
-local fs = require "e2b_fs"
 local json = require "e2b_json"
 local life = require "engine.life"
 local log = require "engine.log"
 local metrics = require "engine.metrics"
 local once = require "engine.once"
 local state = require "engine.state"
+local strays = require "engine.strays"
 local task = require "e2b_task"
 
 local M = {}
@@ -41,6 +41,7 @@ local function record_of(boxes, row, handle)
     metrics.begin(record)
     local usage = handle:usage()
     record.usage.cpu_ns = usage and usage.cpu_ns or 0
+    record.oom_seen = usage and usage.oom_kills or 0
     return record
 end
 
@@ -121,25 +122,8 @@ local function remove(boxes, row, fate)
     os.remove(E.paths.run .. "/" .. row.id .. ".sock")
     local parent = row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/"
     boxes.remove_dir(parent .. row.id)
-    E.state:exec("DELETE FROM sandboxes WHERE id = ?1", row.id)
-end
-
--- What has a socket or a folder, but no row: of a lost state.
-local function strays(boxes, known)
-    local E, rows = boxes.E, {}
-    local function add(id)
-        if id and not known[id] then
-            known[id] = true
-            rows[#rows + 1] = { id = id, kind = id:sub(1, 1) == "b" and "step" or "sandbox" }
-        end
-    end
-    for _, name in ipairs(fs.list(E.paths.run) or {}) do
-        add(name:match("^([a-z0-9]+)%.sock$"))
-    end
-    for _, name in ipairs(fs.list(E.paths.boxes) or {}) do
-        add(name)
-    end
-    return rows
+    engine.lease_forget(E.paths.cache, row.id)
+    E.state:will("DELETE FROM sandboxes WHERE id = ?1", row.id)
 end
 
 ---Takes over what an earlier engine of this home has left. Comes back when what
@@ -166,7 +150,7 @@ function M.take_over(boxes)
             removing(row, fate, why)
         end
     end
-    for _, row in ipairs(strays(boxes, known)) do
+    for _, row in ipairs(strays.find(E, known)) do
         removing(row, "end", "the state does not know it")
     end
     for _, t in ipairs(removals) do

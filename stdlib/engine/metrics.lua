@@ -38,15 +38,15 @@ local function processor(record, usage, now)
     return span > 0 and math.min(100, 100 * math.max(0, ns) / span) or 0
 end
 
--- The limits and the use are those of the cgroup where the machine counts them;
--- envd sees the whole machine's.
+-- Use and limit are those of the cgroup where the machine counts them, else both
+-- the whole machine's, which envd sees.
 local function merge(record, seen, usage, now)
     local m = {
         at = now,
         cpu_count = record.cpu_count,
         cpu_used_pct = seen.cpu_used_pct or 0,
         mem_used = seen.mem_used or 0,
-        mem_total = record.memory_mb << 20,
+        mem_total = seen.mem_total or record.memory_mb << 20,
         mem_cache = seen.mem_cache or 0,
         disk_used = seen.disk_used or 0,
         disk_total = seen.disk_total or 0,
@@ -56,6 +56,7 @@ local function merge(record, seen, usage, now)
         record.usage = { cpu_ns = usage.cpu_ns, at = now }
     end
     if usage and usage.memory_bytes > 0 then
+        m.mem_total = record.memory_mb << 20
         m.mem_cache = usage.memory_cache_bytes
         m.mem_used = math.max(usage.memory_bytes - m.mem_cache, 4096)
     end
@@ -80,6 +81,7 @@ local function sample(record)
     local seen = ask(record)
     local now = state.now()
     local usage = record.handle:usage()
+    record.oom_seen = usage and usage.oom_kills or 0
     local metrics = record.metrics
     metrics[#metrics + 1] = merge(record, seen, usage, now)
     if #metrics > KEPT then
@@ -92,6 +94,7 @@ end
 function M.begin(record)
     record.metrics = {}
     record.measured = task.cond()
+    record.oom_seen = 0
     record.usage = { cpu_ns = 0, at = state.now() }
 end
 

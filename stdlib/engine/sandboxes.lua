@@ -11,6 +11,7 @@ local life = require "engine.life"
 local log = require "engine.log"
 local logs = require "engine.logs"
 local metrics = require "engine.metrics"
+local room = require "engine.room"
 local start = require "engine.start"
 local state = require "engine.state"
 local task = require "e2b_task"
@@ -23,6 +24,7 @@ local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
 local DISK_MB <const> = 0
+local ENDED_KEPT <const> = 64
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
     "::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
@@ -33,7 +35,7 @@ Boxes.__index = Boxes
 ---@param E table the engine: state, paths, proxy, boot_id
 ---@return table
 function M.new(E)
-    return setmetatable({ E = E, live = {}, count = 0, making = 0, keys = {},
+    return setmetatable({ E = E, live = {}, starved = {}, count = 0, making = 0, keys = {},
         changed = task.cond(), logs = logs.new() }, Boxes)
 end
 
@@ -117,10 +119,11 @@ function Boxes:discard(box, keep_dir)
         box.handle:close()
     end
     os.remove(box.target.socket)
+    engine.lease_forget(E.paths.cache, box.id)
     if not keep_dir then
         Boxes.remove_dir(box.dir)
     end
-    E.state:exec("DELETE FROM sandboxes WHERE id = ?1", box.id)
+    E.state:will("DELETE FROM sandboxes WHERE id = ?1", box.id)
 end
 
 function Boxes.remove_dir(dir)
@@ -255,6 +258,7 @@ end
 
 function Boxes:make(want, once)
     local E = self.E
+    room.check(E, E.paths.boxes)
     local build = E.templates:resolve(want.template)
     local record = new_record(build, want)
     local id = record.id
@@ -339,12 +343,21 @@ function Boxes:open(record, build, want)
     return self:answer(record)
 end
 
+-- Commands are killed for memory before envd is. A count that had been seen before it ended is not
+-- why it ended.
+local function starved(record)
+    local usage = record.handle:usage()
+    if usage and usage.oom_kills > record.oom_seen then
+        return ("ran out of memory (it had %d MiB)"):format(record.memory_mb)
+    end
+end
+
 -- Waits for the process: envd may be killed from outside, or for memory.
 function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
-        local usage = record.handle:usage()
-        local why = tostring(how) .. (usage and usage.oom_killed and ", out of memory" or "")
+        record.starved = starved(record)
+        local why = tostring(how) .. (record.starved and ", it " .. record.starved or "")
         log.warn("sandbox %s ended by itself (%s)", record.id, why)
         self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))
         self:end_it(record)
@@ -365,9 +378,10 @@ function Boxes:end_it(record)
         return
     end
     record.state = "killing"
-    self.E.state:exec("UPDATE sandboxes SET state = 'killing' WHERE id = ?1", record.id)
+    self.E.state:will("UPDATE sandboxes SET state = 'killing' WHERE id = ?1", record.id)
     task.shield(function()
-        self.E.proxy:remove(record.id)
+        self.E.proxy:remove(record.id, record.starved)
+        self:remember(record)
         self:discard(record)
         self.live[record.id] = nil
         self.count = self.count - 1
@@ -388,6 +402,17 @@ function Boxes:let_go()
     end
 end
 
+-- Of one that ran out of memory the next calls say so.
+function Boxes:remember(record)
+    if record.starved then
+        self.starved[record.id] = record.starved
+        table.insert(self.starved, record.id)
+        if #self.starved > ENDED_KEPT then
+            self.starved[table.remove(self.starved, 1)] = nil
+        end
+    end
+end
+
 ---Kills all, side by side.
 function Boxes:end_all()
     local tasks = {}
@@ -402,6 +427,7 @@ end
 ---The task that ends sandboxes at their time.
 function Boxes:reap()
     while true do
+        self.E.state:retry()
         local clocks, wait = state.clocks(), 60
         for _, record in pairs(self.live) do
             if record.state == "running" then
@@ -431,14 +457,18 @@ function Boxes:find(id)
         http.fail(400, "Invalid sandbox ID")
     end
     local record = self.live[plain]
-    if not record or record.state == "killing" then
+    local starved_how = self.starved[plain] or record and record.starved
+    if starved_how then
+        http.fail(404, ("Sandbox %q is not running: it %s"):format(plain, starved_how),
+            "sandbox_out_of_memory")
+    elseif not record or record.state == "killing" then
         http.fail(404, ("Sandbox %q doesn't exist or you don't have access to it"):format(plain))
     end
     return record
 end
 
 function Boxes:save_end(record)
-    self.E.state:exec("UPDATE sandboxes SET end_at = ?2, end_boot = ?3, started_at = ?4" ..
+    self.E.state:will("UPDATE sandboxes SET end_at = ?2, end_boot = ?3, started_at = ?4" ..
         " WHERE id = ?1", record.id, record.end_at, record.end_boot, record.started_at)
     self.changed:broadcast()
     Boxes.tell_end(record)

@@ -274,8 +274,19 @@ u.bind(("127.0.0.1", 53 + 1000))
 u.sendto(b"x", ("127.0.0.1", 1053))
 print(u.recv(10), time.time() - began < 3)
 ]]), "refused\nrefused\n127.0.0.1\n192.0.2.10\n127.0.0.1\nb'x' True\n")
-    t.match(sh(sandbox, "sudo iptables -L; sudo ip route del default; sudo nft list ruleset"),
-        "not permitted")
+end)
+
+t.test("root inside cannot change the network", function()
+    local on = engine()
+    local out = closed(on).commands:run([[
+for c in 'ip route del default' 'ip link set lo down'; do $c 2>&1; done
+python3 -c '
+import socket, struct
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) # nfnetlink
+s.send(struct.pack("=IHHIIBBH", 20, 10 << 8 | 2, 5, 1, 0, 0, 0, 0)) # delete all tables
+print("nft", struct.unpack_from("=i", s.recv(100), 16)[0])']], { user = "root" }).stdout
+    t.eq(out, "RTNETLINK answers: Operation not permitted\n"
+        .. "RTNETLINK answers: Operation not permitted\nnft -1\n")
 end)
 
 t.test("a host that does not answer and a port that is closed end soon", function()

@@ -33,6 +33,9 @@ local ELSEWHERE = { first = true }
 
 for name, pattern in pairs(EXAMPLES) do
     t.test("examples/" .. name .. ".lua does what it shows", function()
+        if name == "metrics" then
+            rig.needs_limits(rig.sandbox())
+        end
         local code, out = child.start({ process.exe(), "examples/" .. name .. ".lua" },
             { dir = fs.cwd() }):wait(50)
         t.eq(code, 0, out)

@@ -3,6 +3,7 @@
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
 local json = require "e2b_json"
+local rig = require "engine_rig"
 local t = require "tests"
 local task = require "e2b_task"
 local world = require "template_world"
@@ -24,7 +25,8 @@ t.test("RUN is a login shell of the user, or of root when asked", function()
         :run_cmd("id -un > /root/who", { user = "root" })
         :run_commands({ "echo one > /tmp/list", "cp /tmp/list ~/list", "echo two >> ~/list" })
         :run_cmd("echo 'a  \"b\" $HOME' > ~/quotes"), "run")
-    t.eq(world.output(name, "cat who where list quotes; sudo cat /root/who; ls login; ls -A /tmp"),
+    t.eq(world.output(name, "cat who where list quotes /root/who; ls login; ls -A /tmp",
+        { user = "root", cwd = "/home/user" }),
         "user\n/home/user\none\ntwo\na  \"b\" $HOME\nroot\nlogin\n")
 end)
 
@@ -62,10 +64,10 @@ t.test("COPY of a folder merges its contents, of a pattern what matches", functi
         :copy("app/link", "/srv/real", { resolve_symlinks = true })
         :copy({ "one.md", "two.md" }, "/srv/two/"), "tree")
     t.eq(world.output(name, [[cd /srv
-        sudo sh -c 'cat into/a.txt into/sub/b.txt into/kept into/.hidden; readlink into/link'
-        stat -c '%U %a' into; ls -A star; sudo ls into/linked
+        cat into/a.txt into/sub/b.txt into/kept into/.hidden; readlink into/link
+        stat -c '%U %a' into; ls -A star; ls into/linked
         ls md two; find all -type f | sort; readlink dangling
-        cat braces/c.txt; stat -c %F real; cat real]]),
+        cat braces/c.txt; stat -c %F real; cat real]], { user = "root" }),
         "ABkept\nHa.txt\nroot 750\n.hidden\na.txt\nlink\nsub\na.txt\nlink\nsub\n"
         .. "md:\none.md\ntwo.md\n\ntwo:\none.md\ntwo.md\n"
         .. "all/app/a.txt\nall/app/sub/b.txt\nall/b{r}/c.txt\nall/three.txt\n/nowhere\n"
@@ -179,6 +181,7 @@ t.test("cpu_count and memory_mb are the sandbox's", function()
     local sandbox <close> = world.sandbox(name)
     local info = sandbox:get_info()
     t.eq({ info.cpu_count, info.memory_mb }, { 1, 256 })
+    rig.needs_limits(sandbox)
     local grab = "python3 -c 'x = bytearray(%d << 20); print(len(x) >> 20)'"
     t.eq(sandbox.commands:run(grab:format(100)).stdout, "100\n")
     t.raises("command_exit", sandbox.commands.run, sandbox.commands, grab:format(400))

@@ -370,4 +370,20 @@ static inline void started(struct events *s, const char *headers,
             fail_msg("not started: %s", s->error);
 }
 
+#define NO_INPUT ",\"stdin\":false"
+
+static inline int group_start(void **state)
+{
+    (void)state;
+    rig_start("60000");
+    return 0;
+}
+
+static inline int group_stop(void **state)
+{
+    (void)state;
+    rig_stop();
+    return 0;
+}
+
 #endif
