@@ -225,7 +225,12 @@ static int attach_layers(struct child *c)
             return -1;
         close(c->trees[i]);
     }
-    return 0;
+    if (!*c->plan->upper)
+        return 0;
+    return mount("tmpfs", "u", "tmpfs", MS_NODEV, c->plan->upper) < 0 ||
+                   make_dir("u/u", 0755) < 0 || make_dir("u/w", 0755) < 0
+               ? -1
+               : 0;
 }
 
 static int mount_overlay(struct child *c)

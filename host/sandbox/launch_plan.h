@@ -24,6 +24,7 @@ struct launch_plan {
     char names[LAUNCH_TREES][5]; /* "l0", ..., "u": mount points */
     char overlay[1024];          /* options of the root's mount */
     char shm[48];                /* options of /dev/shm */
+    char upper[48];              /* options of a tmpfs for it, or "" */
     char inotify[16];
     struct netns_plan net; /* when spec->net */
 };

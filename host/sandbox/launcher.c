@@ -133,6 +133,9 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
         netns_plan_make(&p->net);
     str_fmt(p->shm, sizeof(p->shm), "mode=1777,size=%llu",
             (unsigned long long)shm);
+    if (s->upper_bytes)
+        str_fmt(p->upper, sizeof(p->upper), "mode=0755,size=%llu",
+                (unsigned long long)s->upper_bytes);
     str_fmt(p->inotify, sizeof(p->inotify), "%d",
             (int)LAUNCHER_INOTIFY_INSTANCES);
     str_fmt(p->overlay, sizeof(p->overlay), "lowerdir=");

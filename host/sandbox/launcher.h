@@ -40,7 +40,11 @@ struct launcher_spec {
     int upper_fd; /* O_PATH dir holding "u" and "w" (made if missing), on a
                    * file system that can be idmapped: ext4, xfs, btrfs,
                    * tmpfs; u becomes the next layer */
-    int exec_fd;  /* sealed memfd of the program run as pid 1 */
+    bool upper_detached;  /* upper_fd is the root of a mount that is nowhere
+                           * attached, and this sandbox's alone */
+    uint64_t upper_bytes; /* not 0: the upper is a tmpfs of this size instead,
+                           * gone with the sandbox */
+    int exec_fd;          /* sealed memfd of the program run as pid 1 */
     char *const *argv, *const *envp;
     /* Descriptors the program finds as 3, 4, ... ; stdin is /dev/null, stdout
      * and stderr go to log_fd (a file). */

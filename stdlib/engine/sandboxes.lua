@@ -21,7 +21,6 @@ M.ENVD_VERSION = "0.6.13"
 local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
-local DISK_MB <const> = 0
 local ENDED_KEPT <const> = 64
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
@@ -41,7 +40,8 @@ end
 
 ---Makes a sandbox's process on the given layers and initialises its envd.
 ---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
---- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
+--- cpu_count: integer, memory_mb: integer, disk_mb: integer|nil,
+--- env: table, user: string, workdir: string|nil,
 --- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil,
 --- build_id: string|nil, started_at: integer, end_at: integer}
 ---@return table box {id, handle, target, dir}
@@ -85,6 +85,8 @@ function Boxes:launch_process(box, spec)
         cpu_count = spec.cpu_count,
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
+        disk_bytes = (spec.disk_mb or 0) << 20,
+        disks = E.paths.disks,
         tmp_tmpfs = spec.tmp_tmpfs,
         cgroup = self:group_of(spec.id),
     })
@@ -97,6 +99,12 @@ function Boxes:launch_process(box, spec)
     if info.missing ~= "" then
         spec.doc.notes = spec.doc.notes or {}
         table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+    end
+    if info.no_disk then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, ("no limit of %d MiB for the disk: %s"):format(spec.disk_mb,
+            info.no_disk))
+        spec.doc.disk_mb = nil
     end
     E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4, state = 'running'" ..
         " WHERE id = ?1", spec.id, info.pid, info.start_time, info.cgroup)
@@ -231,6 +239,7 @@ function Boxes:create(doc, v2)
             network = want.network,
             notes = {},
             token = want.secure and wire.random(32) or nil,
+            disk_mb = build.disk_mb,
         },
     }
     metrics.begin(record)
@@ -249,6 +258,7 @@ function Boxes:create(doc, v2)
         token = record.doc.token,
         cpu_count = build.cpu_count,
         memory_mb = build.memory_mb,
+        disk_mb = build.disk_mb,
         env = env,
         user = build.context.user,
         workdir = build.context.workdir,
@@ -551,7 +561,7 @@ local function listed(record)
         endAt = state.time(record.end_at),
         cpuCount = record.cpu_count,
         memoryMB = record.memory_mb,
-        diskSizeMB = DISK_MB,
+        diskSizeMB = record.doc.disk_mb or 0,
         state = "running",
         envdVersion = M.ENVD_VERSION,
         metadata = record.doc.metadata,

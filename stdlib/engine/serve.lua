@@ -172,6 +172,11 @@ local function open(p)
     E.called = E.idle == 0 and E.called
         or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
+    E.disk_mb = math.tointeger(setting(env, "E2BLUA_DISK_MB", 0, 1 << 24))
+    if not E.disk_mb or E.disk_mb > 0 and E.disk_mb < 16 then
+        Error.raise("invalid_argument", ("E2BLUA_DISK_MB must be 0 or whole MiB from 16, not %s")
+            :format(env.E2BLUA_DISK_MB))
+    end
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.state = state.open(p.db)
     E.key = key_of(E)

@@ -55,8 +55,8 @@ local Box = {}
 ---@return string? how  "exit N", "signal N" or "ended"; nil: not yet
 function Box:wait(seconds) end
 
----@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string}
---- no_network: why it has none
+---@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string,
+--- no_disk?: string} info  no_network, no_disk: why it has none, or no limit of it
 function Box:info() end
 
 ---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
@@ -74,7 +74,8 @@ function Box:close() end
 
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
 --- string[], cgroup: string, hosts: string, resolv_conf: string, cpu_count: integer,
---- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean} layers base first
+--- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean, disk_bytes?: integer, disks?: string}
+--- layers base first; disks: folder for empty images, with disk_bytes
 ---@return e2b_engine.Box? box  its envd listens on run_dir/<id>.sock
 ---@return e2b.Error? err
 function M.launch(opts) end
