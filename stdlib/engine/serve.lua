@@ -1,9 +1,11 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
 local builds = require "engine.builds"
+local client = require "engine.client"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
+local gc = require "engine.gc"
 local hash = require "e2b_hash"
 local http = require "engine.http"
 local httpd = require "e2b_httpd"
@@ -11,6 +13,7 @@ local json = require "e2b_json"
 local log = require "engine.log"
 local metrics = require "engine.metrics"
 local paths = require "engine.paths"
+local places = require "engine.places"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
@@ -45,6 +48,7 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        notice = self.notice,
         stopping = self.stopping or false,
     }
 end
@@ -81,7 +85,8 @@ local function listen(E, router)
 end
 
 local function make_folders(p)
-    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.run, p.boxes, p.uploads } do
+    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.cache .. "/roots", p.run, p.boxes,
+        p.uploads } do
         Error.check(fs.mkdirs(dir, 448))
     end
 end
@@ -91,10 +96,10 @@ local function boot_id()
 end
 
 -- The key stays the same for a home, so that clients keep theirs.
-local function key_of(E)
+local function key_of(E, earlier)
     local key = E.state:get("api_key")
     if not key then
-        key = "e2b_" .. wire.random(20)
+        key = earlier and earlier.api_key or "e2b_" .. wire.random(20)
         E.state:set("api_key", key)
     end
     return key
@@ -119,6 +124,15 @@ local function make_image(E)
     E.templates:set_base(id)
     E.image = { state = "ready", id = id, percent = 100, stage = "ready" }
     log.info("base image %s is ready", id:sub(1, 12))
+end
+
+---The base image was lost: it is made again, and creates answer 503 meanwhile.
+function Engine:lost_image()
+    if self.image.state ~= "making" then
+        self.image = { state = "making", stage = "starting", percent = -1 }
+        log.warn("the base image is lost: it is made again")
+        self.image_maker = task.spawn_quiet(make_image, self)
+    end
 end
 
 local function write_info(E)
@@ -178,8 +192,13 @@ local function open(p)
             :format(env.E2BLUA_DISK_MB))
     end
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
-    E.state = state.open(p.db)
-    E.key = key_of(E)
+    E.cache_max = gc.limit()
+    local earlier = client.info(p) -- of an engine that has died
+    E.state, E.notice = state.open(p.db)
+    if E.notice then
+        log.warn("%s", E.notice)
+    end
+    E.key = key_of(E, earlier)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)
@@ -221,6 +240,7 @@ end
 function M.run(home, cache)
     local p = paths.of(home, cache)
     make_folders(p)
+    places.check(p)
     local _ <close> = lock_home(p)
     local E = open(p)
     local ready = engine.image_ready(p.cache)
@@ -241,7 +261,7 @@ function M.run(home, cache)
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
-    local image = not ready and task.spawn_quiet(make_image, E)
+    E.image_maker = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
@@ -249,8 +269,8 @@ function M.run(home, cache)
     task.shield(close, E, server)
     reaper:cancel()
     meter:cancel()
-    if image then
-        image:cancel()
+    if E.image_maker then
+        E.image_maker:cancel()
     end
     if not ok and not Error.is(failure, "interrupted") then
         error(failure, 0)
