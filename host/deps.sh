@@ -13,6 +13,7 @@ libjansson-dev:JSON libcurl4-openssl-dev:HTTP-client libssl-dev:hashing,TLS
 zlib1g-dev:gzip libarchive-dev:template-uploads libsqlite3-dev:engine-state
 libnftnl-dev:network-rules libmnl-dev:netlink libseccomp-dev:system-call-filter
 libedit-dev:prompt-editing ca-certificates:TLS
+e2fsprogs:disks-with-a-limit
 mmdebstrap:makes-the-base-image uidmap:user-namespaces'
 test='git:tests-of-clones libcmocka-dev:C-tests
 chromium:looks-at-the-pages chromium-driver:clicks-in-the-pages

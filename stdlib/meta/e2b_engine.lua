@@ -34,6 +34,7 @@ function Proxy:add(box) end
 
 --- Resets the open connections.
 ---@param id string
+---@param starved? string how it ran out of memory, "ran out of memory (it had 1024 MiB)"
 function Proxy:remove(id, starved) end
 
 ---@return integer exchanges  under way
