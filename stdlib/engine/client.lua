@@ -131,7 +131,6 @@ local function log_tail(p)
 end
 
 local function start(p)
-    require("engine.places").check(p)
     local pid = Error.check(process.spawn_daemon(
         { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
@@ -213,7 +212,7 @@ local function found_or_started(p)
     if status then
         return status
     end
-    require("engine.places").make(p)
+    require("engine.places").check(p)
     local deadline = task.now() + START_SECONDS
     while true do
         local lock <close>, err = process.lock(p.start_lock)

@@ -21,6 +21,13 @@ function Store:close() end
 ---@return e2b.Error? err
 function M.store(path) end
 
+--- A damaged state becomes `aside`, a new one has what of it can be read.
+---@param path string
+---@param aside string
+---@return e2b_engine.Store? db
+---@return integer|e2b.Error rows_or_err
+function M.store_rescue(path, aside) end
+
 --- The data plane.
 ---@class e2b_engine.Proxy
 local Proxy = {}
@@ -107,6 +114,77 @@ function M.layer_seal(cache, folder, upper, id, meta) end
 ---@return true? ok
 ---@return e2b.Error? err
 function M.remove_tree(folder, name) end
+
+--- What keeps layers and templates from being collected.
+---@class e2b_engine.Lease
+local Lease = {}
+
+---@param cache string
+---@param items string[]
+---@return true? ok
+---@return e2b.Error? err
+function Lease:add(cache, items) end
+
+--- Twice is fine; collection closes it, too.
+function Lease:close() end
+
+---@param cache string
+---@param name string
+---@param items string[]
+---@return e2b_engine.Lease? lease
+---@return e2b.Error? err
+function M.lease(cache, name, items) end
+
+--- The lease's file goes, when it has ended.
+---@param cache string
+---@param name string
+function M.lease_forget(cache, name) end
+
+---@param cache string
+---@param opts {max?: integer, dry_run?: boolean, verify?: boolean, keep?: string} max: bytes,
+--- default no limit; keep: id of a layer
+---@return {layers: integer, bytes: integer, gone: integer, gone_bytes: integer, leased_bytes:
+--- integer, template_bytes: integer, aside: integer, aside_bytes: integer, tmp: integer,
+--- checked: integer, unchecked: integer, removed: string, damaged: string}? report  ids are lines
+---@return e2b.Error? err
+function M.gc(cache, opts) end
+
+--- Sets a damaged layer aside.
+---@param cache string
+---@param id string
+---@return string? name  its new one in the cache
+---@return e2b.Error? err
+function M.layer_aside(cache, id) end
+
+---@param cache string
+---@param id string
+---@return boolean was  it has been set aside
+function M.layer_was_damaged(cache, id) end
+
+--- Can the engine's things be in a folder?
+---@param variable string  what the user sets to move them
+---@param folder string
+---@return true? ok
+---@return e2b.Error? err
+function M.hostfs_check(variable, folder) end
+
+---@param folder string
+---@return true? ok
+---@return e2b.Error? err  of kind not_enough_space
+function M.hostfs_room(folder) end
+
+--- Can n more descriptors be opened?
+---@param n integer  1 to a million
+---@return boolean ok
+---@return integer? open
+---@return integer? limit
+function M.fd_room(n) end
+
+--- Sandboxes by their control groups prefix/ID.
+---@param prefix string
+---@return string? lines  "id cgroup pid start_time"; pid 0: no process is left
+---@return e2b.Error? err
+function M.strays(prefix) end
 
 --- Makes the base image.
 ---@class e2b_engine.Maker
