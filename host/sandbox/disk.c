@@ -180,9 +180,10 @@ static int open_seed(const char *seeds, uint64_t bytes, struct err *e)
                 (unsigned long long)(bytes >> 20)) < 0)
         return err_set(e, "invalid_argument", "the path %s is too long", seeds);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd < 0 && errno == ENOENT ? make_seed(seeds, path, bytes, e)
-           : fd < 0 ? err_errno(e, NULL, "cannot open %s", path)
-                    : fd;
+    if (fd >= 0)
+        return fd;
+    return errno == ENOENT ? make_seed(seeds, path, bytes, e)
+                           : err_errno(e, NULL, "cannot open %s", path);
 }
 
 /* Only what is data: a file system of 10 GiB that is empty is a few hundred
@@ -216,9 +217,7 @@ static int make_image(const char *seeds, const char *image, uint64_t bytes,
         return err_errno(e, NULL, "cannot make the image %s", image);
     if (ioctl(to, FICLONE, from) < 0 && copy_data(from, to, st.st_size, e) < 0)
         return -1;
-    int fd = to;
-    to = -1;
-    return fd;
+    return fd_take(&to);
 }
 
 /* ---- the loop device ------------------------------------------------------

@@ -319,8 +319,8 @@ end
 
 -- Commands are killed for memory before envd is. A count that had been seen before it ended is not
 -- why it ended.
-local function starved(record)
-    local usage = record.handle:usage()
+local function starved(record, how)
+    local usage = (how == "signal 9" or how == "ended") and record.handle:usage()
     if usage and usage.oom_kills > record.oom_seen then
         return ("ran out of memory (it had %d MiB)"):format(record.memory_mb)
     end
@@ -330,7 +330,7 @@ end
 function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
-        record.starved = starved(record)
+        record.starved = starved(record, how)
         local why = tostring(how) .. (record.starved and ", it " .. record.starved or "")
         log.warn("sandbox %s ended by itself (%s)", record.id, why)
         self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))

@@ -235,6 +235,13 @@ function M.probe_space(dir) end
 ---@return e2b.Error? err
 function M.limits() end
 
+--- How a disk of that size would be limited.
+---@param bytes integer
+---@param memory_bytes? integer  of the sandbox; 0: no limit
+---@return "image"|"memory"|nil kind
+---@return e2b.Error? err  why it cannot be, and what mends it
+function M.disk_kind(bytes, memory_bytes) end
+
 ---@return integer? count  of certificate authorities beyond the distribution's
 ---@return e2b.Error? err
 function M.extra_cas() end
