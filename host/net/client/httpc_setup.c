@@ -106,6 +106,7 @@ static void set_method(const struct httpc_req *r)
                  strcmp(r->method, "PATCH") == 0 || o->nbody > 0;
     if (o->upload) {
         curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, (long)HTTPC_BUFFER);
         curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)o->length);
         curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method);
     } else if (sends) {
