@@ -1,11 +1,13 @@
 --- Large files up and down, beside a bare pump over the same two hops: file, TCP, unix socket,
 --- file. The peak memory of host, engine and envd meanwhile.
 local bench = require "bench"
+local Template = require "e2b.template"
 local fs = require "e2b_fs"
 local place = require "place"
 local process = require "e2b_process"
 
 local PIECE <const> = 256 * 1024
+local MEMORY_MB <const> = 4096
 
 local function make_file(path, bytes)
     local f = assert(io.open(path, "w"))
@@ -90,7 +92,9 @@ return function()
     local dir = place.folder()
     local source, target = dir .. "/source", dir .. "/target"
     make_file(source, bytes)
-    local sandbox <close> = place.sandbox()
+    -- By default the file would not fit into the sandbox's memory limit, and the disk be measured.
+    Template.build(Template():from_base_image(), "bench-transfer", { memory_mb = MEMORY_MB })
+    local sandbox <close> = place.sandbox "bench-transfer"
     sandbox.commands:run "true"
     local pids = { host = process.pid(), engine = bench.engine_pid(),
         envd = assert(bench.envd_pids()[1]) }
