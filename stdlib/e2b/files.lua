@@ -266,7 +266,7 @@ function Files:read(path, opts, ...)
     local o = options.arguments(op, PATH, READ, path, opts, ...)
     local conn = self._connection
     local request = files_request(conn, op, "GET", o.path, o)
-    request.gzip = o.gzip
+    request.gzip, request.large = o.gzip, true
     if o.format == "stream" then
         request.idle_timeout = o.stream_idle_timeout or request.idle_timeout
     end

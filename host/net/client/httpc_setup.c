@@ -178,6 +178,8 @@ static void set_way(const struct httpc_req *r)
 
 void httpc_setup(const struct httpc_req *r)
 {
+    if (r->o.large)
+        curl_easy_setopt(r->easy, CURLOPT_BUFFERSIZE, (long)HTTPC_BUFFER / 2);
     set_method(r);
     set_trust(r);
     set_way(r);
