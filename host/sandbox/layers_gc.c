@@ -157,7 +157,7 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     struct err why = {0};
     int failed = 0;
     if (layers_meta(g->cache, id, &meta, NULL) == 0) {
-        if (layers_check(g->cache, id, &meta, &why) == 0)
+        if (layers_check(g->cache, id, &meta, &why) >= 0)
             add_layer(g, id, &meta, built_on);
         else if (layers_have(g->cache, id))
             failed = set_aside(g, id, &why);
