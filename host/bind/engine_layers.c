@@ -12,8 +12,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
-/* layer_meta(cache, id) -> JSON text, unsure | nil when there is no such layer |
- * nil, error when it is damaged; unsure: layer_verify it */
+/* layer_meta(cache, id) -> JSON text, unsure | nil when there is no such layer
+ * | nil, error when it is damaged; unsure: layer_verify it */
 static int l_meta(lua_State *L)
 {
     const char *cache = luaL_checkstring(L, 1);

@@ -376,8 +376,7 @@ static void write_meta(struct buf *out, const char *id)
 static int publish(struct making *k)
 {
     struct buf meta = {0};
-    int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fs < 0)
+    if (faccessat(k->work, "fs", F_OK, AT_SYMLINK_NOFOLLOW))
         return err_errno(k->err, NULL, "the recipe left no root folder");
     tell(k, "writing it to the disk", 97);
     if (path_remove_tree(k->work, "work", k->err))

@@ -398,10 +398,11 @@ static int mark_synced(int cache, const char *id, struct err *e)
 {
     char path[128];
     layer_path(path, id, "/synced");
-    int FD_AUTO fd =
+    int fd =
         openat(cache, path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 && errno != ENOENT)
-        return err_errno(e, NULL, "layer %s", id);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, NULL, "layer %s", id);
+    fd_close(&fd);
     return 0;
 }
 
