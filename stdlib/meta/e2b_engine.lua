@@ -41,7 +41,7 @@ function Proxy:add(box) end
 
 --- Resets the open connections.
 ---@param id string
----@param starved? string how one may end that waits for an answer: out of memory
+---@param starved? string how it ran out of memory, "ran out of memory (it had 1024 MiB)"
 function Proxy:remove(id, starved) end
 
 ---@return integer exchanges  under way
@@ -63,8 +63,8 @@ local Box = {}
 ---@return string? how  "exit N", "signal N" or "ended"; nil: not yet
 function Box:wait(seconds) end
 
----@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string}
---- no_network: why it has none
+---@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string,
+--- no_disk?: string} info  no_network, no_disk: why it has none, or no limit of it
 function Box:info() end
 
 ---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
@@ -77,15 +77,31 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
+--- Takes the sockets of its network from its envd, which listens on run_dir/name: of an adopted
+--- one.
+---@param run_dir string
+---@param name string
+---@param seconds number  at most 60
+---@return true? ok
+---@return e2b.Error? err
+function Box:fetch(run_dir, name, seconds) end
+
 --- Gives up its descriptors, for what has been killed; a wait for it ends. Twice is fine.
 function Box:close() end
 
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
 --- string[], cgroup: string, hosts: string, resolv_conf: string, cpu_count: integer,
---- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean} layers base first
+--- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean, disk_bytes?: integer, disks?: string}
+--- layers base first; disks: folder for empty images, with disk_bytes
 ---@return e2b_engine.Box? box  its envd listens on run_dir/<id>.sock
 ---@return e2b.Error? err
 function M.launch(opts) end
+
+--- A running sandbox of an earlier engine; it has no sockets yet.
+---@param identity {pid: integer, start_time: integer, cgroup: string}
+---@return e2b_engine.Box? box
+---@return e2b.Error? err  kind not_found: it has ended
+function M.adopt(identity) end
 
 --- Ends a sandbox of an earlier engine.
 ---@param identity {pid: integer, start_time: integer, cgroup: string}
@@ -244,10 +260,17 @@ function M.probe_space(dir) end
 
 --- What limits sandboxes can have here, found by a trial group.
 ---@return {cpu: boolean, memory: boolean, swap: boolean, pids: boolean, freeze: boolean,
---- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0 none;
---- where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
+--- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0
+--- none; where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
 ---@return e2b.Error? err
 function M.limits() end
+
+--- How a disk of that size would be limited.
+---@param bytes integer
+---@param memory_bytes? integer  of the sandbox; 0: no limit
+---@return "image"|"memory"|nil kind
+---@return e2b.Error? err  why it cannot be, and what mends it
+function M.disk_kind(bytes, memory_bytes) end
 
 ---@return integer? count  of certificate authorities beyond the distribution's
 ---@return e2b.Error? err
@@ -290,6 +313,12 @@ function Egress:policy(id, policy) end
 ---@param id string
 function Egress:remove(id) end
 
+--- Gives a sandbox's name its synthetic address again: what on_name got, in that order.
+---@param id string
+---@param number integer
+---@param name string
+function Egress:name(id, number, name) end
+
 ---@param id string
 ---@return {refused: integer, open: integer, last: string[]}? report  last: the newest first
 function Egress:report(id) end
@@ -297,7 +326,10 @@ function Egress:report(id) end
 --- Twice is fine.
 function Egress:close() end
 
----@param opts {v6?: boolean, on_line: fun(id: string, text: string)} on_line must not wait
+--- on_name gets each name that a sandbox has asked for and the number of its synthetic address; a
+--- slot has one name at a time. Neither function may wait.
+---@param opts {v6?: boolean, on_line: fun(id: string, text: string),
+--- on_name: fun(id: string, slot: integer, number: integer, name: string)}
 ---@return e2b_engine.Egress
 function M.egress(opts) end
 
