@@ -1,4 +1,4 @@
-/* Sandboxes for Lua: launch{...} -> box, kill{...}. */
+/* Sandboxes for Lua: launch{...} and adopt{...} -> box, kill{...}. */
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -174,6 +174,7 @@ static int launch_run(struct work *w, struct err *e)
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
             .net = &l->net,
+            .net_pass = true,
             .memory_events = true,
         };
         r = choose_disk(l, &f, &s, e);
@@ -400,6 +401,89 @@ static int l_kill(lua_State *L)
     return work_call(L, &k->w);
 }
 
+/* ---- adoption ------------------------------------------------------------ */
+
+static struct box *new_box(lua_State *L)
+{
+    struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
+    memset(b, 0, sizeof(*b));
+    b->child.pidfd = -1;
+    netns_sockets_init(&b->net);
+    luaL_setmetatable(L, BOX_CLASS);
+    return b;
+}
+
+/* adopt{pid=, start_time=, cgroup=} -> box | nil, error (kind not_found: it has
+ * ended): a running sandbox of an earlier engine, still without its network */
+static int l_adopt(lua_State *L)
+{
+    struct err e = {0};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    long long pid = lutil_opt_int(L, 1, "pid", 0);
+    long long start = lutil_opt_int(L, 1, "start_time", 0);
+    const char *cgroup = lutil_opt_str(L, 1, "cgroup", "");
+    struct box *b = new_box(L);
+    b->child.pid = (pid_t)pid;
+    b->child.start_time = (uint64_t)start;
+    str_fmt(b->child.cgroup, sizeof(b->child.cgroup), "%s", cgroup);
+    return launcher_adopt(&b->child, &e) < 0 ? lutil_fail(L, &e) : 1;
+}
+
+struct fetch {
+    struct work w;
+    struct box *box; /* on the stack of the task that waits */
+    char *run_dir, *name;
+    int timeout_ms;
+    struct netns_sockets net;
+};
+
+static int fetch_run(struct work *w, struct err *e)
+{
+    struct fetch *f = (struct fetch *)w;
+    FD_AUTO int dir = open_dir(f->run_dir, e);
+    if (dir < 0)
+        return -1;
+    return netns_sockets_fetch(dir, f->name, f->timeout_ms, &f->net, e);
+}
+
+static int fetch_push(lua_State *L, struct work *w)
+{
+    struct fetch *f = (struct fetch *)w;
+    netns_sockets_close(&f->box->net);
+    f->box->net = f->net;
+    netns_sockets_init(&f->net);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void fetch_fini(struct work *w)
+{
+    struct fetch *f = (struct fetch *)w;
+    netns_sockets_close(&f->net);
+    free(f->run_dir);
+    free(f->name);
+}
+
+static const struct work_class FETCH = {fetch_run, fetch_push, fetch_fini};
+
+/* box:fetch(run_dir, name, seconds) -> true | nil, error: takes the sockets of
+ * its network from the envd that listens on run_dir/name */
+static int l_fetch(lua_State *L)
+{
+    struct box *b = check_box(L);
+    const char *dir = luaL_checkstring(L, 2);
+    const char *name = luaL_checkstring(L, 3);
+    double seconds = luaL_checknumber(L, 4);
+    luaL_argcheck(L, seconds > 0 && seconds <= 60, 4, "0 to 60 seconds");
+    struct fetch *f = work_new(L, sizeof(*f), &FETCH);
+    netns_sockets_init(&f->net);
+    f->box = b;
+    f->timeout_ms = (int)(seconds * 1000);
+    f->run_dir = mem_strdup(dir);
+    f->name = mem_strdup(name);
+    return work_call(L, &f->w);
+}
+
 /* ---- launch -------------------------------------------------------------- */
 
 static int envd_gc(lua_State *L)
@@ -435,11 +519,7 @@ static int envd_fd(lua_State *L, struct err *e)
 static int push_box(lua_State *L, struct work *w)
 {
     struct launch *l = (struct launch *)w;
-    struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
-    memset(b, 0, sizeof(*b));
-    b->child.pidfd = -1;
-    netns_sockets_init(&b->net);
-    luaL_setmetatable(L, BOX_CLASS);
+    struct box *b = new_box(L);
     b->child = l->child;
     b->net = l->net;
     memcpy(b->no_disk, l->no_disk, sizeof(b->no_disk));
@@ -526,10 +606,13 @@ void engine_box_open(lua_State *L)
     static const luaL_Reg meta[] = {{"__gc", box_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"wait", l_wait},   {"info", l_info},
                                        {"usage", l_usage}, {"kill", l_box_kill},
-                                       {"close", l_close}, {NULL, NULL}};
+                                       {"fetch", l_fetch}, {"close", l_close},
+                                       {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);
     lua_setfield(L, -2, "launch");
+    lua_pushcfunction(L, l_adopt);
+    lua_setfield(L, -2, "adopt");
     lua_pushcfunction(L, l_kill);
     lua_setfield(L, -2, "kill");
 }

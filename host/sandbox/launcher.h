@@ -62,6 +62,9 @@ struct launcher_spec {
     /* Filled with the sockets that all connections come to, the caller's, or
      * with why there are none; NULL: lo has no route. */
     struct netns_sockets *net;
+    /* The program finds its own copies of them behind the passed descriptors,
+     * in the order of NETNS_*, with gaps for those that are missing. */
+    bool net_pass;
     /* Standard input is the file of cgroup_memory_events, where there is one,
      * in place of /dev/null. */
     bool memory_events;
@@ -91,6 +94,10 @@ int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e);
 /* Takes the exit status of a finished child: 0 and *status as by waitpid, or
  * -1 when it still runs or was not our child. launcher_kill is still due. */
 int launcher_reap(struct launcher_child *c, int *status, struct err *e);
+/* Opens pidfd for the process of pid and start_time, which an earlier engine
+ * has made; kind not_found: it has ended. (The boot id is the caller's to
+ * compare.) */
+int launcher_adopt(struct launcher_child *c, struct err *e);
 /* Start time of a process, its identity beside the pid; -1: there is none. */
 int launcher_identity(pid_t pid, uint64_t *start_time);
 /* Is the process of this identity still there and no zombie? (The boot id is

@@ -119,6 +119,12 @@ function M.now()
     return process.clock()
 end
 
+---Both clocks that ends of life need.
+---@return engine.Clocks
+function M.clocks()
+    return { wall = process.clock(), boot = process.boot_clock() }
+end
+
 ---RFC 3339 in UTC with microseconds.
 ---@param us integer
 ---@return string

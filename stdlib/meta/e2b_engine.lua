@@ -77,6 +77,15 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
+--- Takes the sockets of its network from its envd, which listens on run_dir/name: of an adopted
+--- one.
+---@param run_dir string
+---@param name string
+---@param seconds number  at most 60
+---@return true? ok
+---@return e2b.Error? err
+function Box:fetch(run_dir, name, seconds) end
+
 --- Gives up its descriptors, for what has been killed; a wait for it ends. Twice is fine.
 function Box:close() end
 
@@ -87,6 +96,12 @@ function Box:close() end
 ---@return e2b_engine.Box? box  its envd listens on run_dir/<id>.sock
 ---@return e2b.Error? err
 function M.launch(opts) end
+
+--- A running sandbox of an earlier engine; it has no sockets yet.
+---@param identity {pid: integer, start_time: integer, cgroup: string}
+---@return e2b_engine.Box? box
+---@return e2b.Error? err  kind not_found: it has ended
+function M.adopt(identity) end
 
 --- Ends a sandbox of an earlier engine.
 ---@param identity {pid: integer, start_time: integer, cgroup: string}
@@ -230,8 +245,8 @@ function M.probe_space(dir) end
 
 --- What limits sandboxes can have here, found by a trial group.
 ---@return {cpu: boolean, memory: boolean, swap: boolean, pids: boolean, freeze: boolean,
---- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0 none;
---- where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
+--- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0
+--- none; where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
 ---@return e2b.Error? err
 function M.limits() end
 
@@ -283,6 +298,12 @@ function Egress:policy(id, policy) end
 ---@param id string
 function Egress:remove(id) end
 
+--- Gives a sandbox's name its synthetic address again: what on_name got, in that order.
+---@param id string
+---@param number integer
+---@param name string
+function Egress:name(id, number, name) end
+
 ---@param id string
 ---@return {refused: integer, open: integer, last: string[]}? report  last: the newest first
 function Egress:report(id) end
@@ -290,7 +311,10 @@ function Egress:report(id) end
 --- Twice is fine.
 function Egress:close() end
 
----@param opts {v6?: boolean, on_line: fun(id: string, text: string)} on_line must not wait
+--- on_name gets each name that a sandbox has asked for and the number of its synthetic address; a
+--- slot has one name at a time. Neither function may wait.
+---@param opts {v6?: boolean, on_line: fun(id: string, text: string),
+--- on_name: fun(id: string, slot: integer, number: integer, name: string)}
 ---@return e2b_engine.Egress
 function M.egress(opts) end
 

@@ -1,6 +1,7 @@
 /* The launcher, by what a static program (inside.c) sees as pid 1 and what is
  * left when it is gone. Needs root. */
 #include "sandbox/launcher.h"
+#include "sandbox/netns.h"
 
 #include "base/fd.h"
 #include "base/path.h"
@@ -401,6 +402,55 @@ static void test_passed(void **state)
     close(fds[1]);
 }
 
+/* The program finds the sockets of its network behind what is passed. */
+static void test_network_passed(void **state)
+{
+    struct world *w = *state;
+    struct netns_sockets net;
+    int pass[] = {w->log_fd};
+    w->spec.pass_fds = pass;
+    w->spec.npass = 1;
+    w->spec.net = &net;
+    w->spec.net_pass = true;
+    START_VERBS(w, V("descriptors"));
+    assert_int_equal(wait_end(w), 0);
+    finish(w);
+    read_log(w);
+    if (net.errnum)
+        want(w, "fds: 0 1 2 3\n");
+    else
+        want(w, net.fd[NETNS_TCP6] >= 0 ? "fds: 0 1 2 3 4 5 6 7\n"
+                                        : "fds: 0 1 2 3 4 5\n");
+    netns_sockets_close(&net);
+    w->spec.net = NULL;
+    w->spec.net_pass = false;
+}
+
+static void test_adopted(void **state)
+{
+    struct world *w = *state;
+    struct err e = {0};
+    START_VERBS(w, V("stay"));
+    struct launcher_child next = {
+        .pidfd = -1, .pid = w->child.pid, .start_time = w->child.start_time};
+    assert_int_equal(launcher_adopt(&next, &e), 0);
+    assert_true(next.pidfd >= 0);
+    struct launcher_child other = next;
+    other.start_time++;
+    assert_int_equal(launcher_adopt(&other, &e), -1);
+    assert_string_equal(e.kind, "not_found");
+    assert_int_equal(other.pidfd, -1);
+    other = (struct launcher_child){.pidfd = -1};
+    assert_int_equal(launcher_adopt(&other, &e), -1);
+    struct pollfd p = {.fd = next.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 0), 0);
+    kill(w->child.pid, SIGKILL);
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    close(next.pidfd);
+    wait_end(w);
+    finish(w);
+}
+
 /* The parent has more descriptors than the sandbox may have. */
 static void test_many_descriptors(void **state)
 {
@@ -765,6 +815,7 @@ int main(void)
         TEST(test_disk_memory), TEST(test_kill),
         TEST(test_bad_specs),   TEST(test_failures),
         TEST(test_cycles),      TEST(test_threads),
+        TEST(test_adopted),     TEST(test_network_passed),
     };
     if (geteuid() != 0) {
         print_error("launcher_test needs root: sudo make test\n");

@@ -88,6 +88,50 @@ static void test_survives(void **state)
     store_close(s);
 }
 
+static void run(struct store *s, const char *sql)
+{
+    struct err e = {0};
+    struct store_rows *r = store_query(s, sql, NULL, 0, &e);
+    if (!r || store_next(r, &e) < 0)
+        fail_msg("%s: %s", sql, e.msg);
+    store_done(r);
+}
+
+static int64_t number(struct store *s, const char *sql)
+{
+    struct err e = {0};
+    struct store_value v = {0};
+    struct store_rows *r = store_query(s, sql, NULL, 0, &e);
+    assert_non_null(r);
+    assert_int_equal(store_next(r, &e), 1);
+    store_get(r, 0, &v);
+    store_done(r);
+    return v.i;
+}
+
+/* A state of before sandboxes were taken over gets what is new, and keeps its
+ * rows. */
+static void test_older(void **state)
+{
+    (void)state;
+    struct store *s = open_store();
+    run(s, "DROP TABLE names");
+    run(s, "ALTER TABLE sandboxes DROP COLUMN end_boot");
+    run(s, "INSERT INTO sandboxes(id, kind, state, started_at, end_at, doc) "
+           "VALUES('i1', 'sandbox', 'running', 1, 2, '{}')");
+    run(s, "PRAGMA user_version=1");
+    store_close(s);
+    s = open_store();
+    assert_int_equal(
+        number(s, "SELECT count(*) FROM sandboxes WHERE end_boot IS NULL"), 1);
+    run(s, "INSERT INTO names VALUES('i1', 3, 4099, 'example.com')");
+    run(s, "INSERT OR REPLACE INTO names VALUES('i1', 3, 8195, 'b.test')");
+    assert_int_equal(number(s, "SELECT number FROM names"), 8195);
+    run(s, "DELETE FROM sandboxes");
+    assert_int_equal(number(s, "SELECT count(*) FROM names"), 0);
+    store_close(s);
+}
+
 static void test_bad_statement(void **state)
 {
     (void)state;
@@ -167,15 +211,6 @@ static int64_t count(struct store *s, const char *table)
     store_get(r, 0, &v);
     store_done(r);
     return v.i;
-}
-
-static void run(struct store *s, const char *sql)
-{
-    struct err e = {0};
-    struct store_rows *r = store_query(s, sql, NULL, 0, &e);
-    if (!r || store_next(r, &e) < 0)
-        fail_msg("%s", e.msg);
-    store_done(r);
 }
 
 /* Overwrites all pages that hold the text. */
@@ -286,6 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_survives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_statement, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_older, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_held, setup, teardown),
