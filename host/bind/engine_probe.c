@@ -2,6 +2,8 @@
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/cacerts.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/disk.h"
 #include "sandbox/probe.h"
 
 #include <lauxlib.h>
@@ -47,6 +49,58 @@ static int l_space(lua_State *L)
     return 1;
 }
 
+/* limits() -> {cpu=, memory=, swap=, pids=, freeze= (booleans), version=,
+ * where=, why=, remedy=} | nil, error */
+static int l_limits(lua_State *L)
+{
+    struct err e = {0};
+    struct cgroup_offer o = {0};
+    if (cgroup_offer(&o, &e) < 0)
+        return lutil_fail(L, &e);
+    const struct {
+        const char *name;
+        bool has;
+    } kinds[] = {{"cpu", o.cpu},
+                 {"memory", o.memory},
+                 {"swap", o.swap},
+                 {"pids", o.pids},
+                 {"freeze", o.freeze}};
+    lua_createtable(L, 0, 9);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        lua_pushboolean(L, kinds[i].has);
+        lua_setfield(L, -2, kinds[i].name);
+    }
+    lua_pushinteger(L, o.version);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, o.where);
+    lua_setfield(L, -2, "where");
+    if (*o.why) {
+        lua_pushstring(L, o.why);
+        lua_setfield(L, -2, "why");
+        lua_pushstring(L, o.remedy);
+        lua_setfield(L, -2, "remedy");
+    }
+    return 1;
+}
+
+/* disk_kind(bytes [, memory_bytes]) -> "image" | "memory" | nil, error: how a
+ * disk of that size would be limited */
+static int l_disk_kind(lua_State *L)
+{
+    struct err e = {0};
+    char why[192];
+    struct disk_facts f = {.bytes = (uint64_t)luaL_checkinteger(L, 1),
+                           .memory_bytes = (uint64_t)luaL_optinteger(L, 2, 0)};
+    disk_look(&f);
+    enum disk_kind kind = disk_choose(&f, why, sizeof(why));
+    if (kind == DISK_NONE) {
+        err_set(&e, "unsupported", "%s", why);
+        return lutil_fail(L, &e);
+    }
+    lua_pushstring(L, kind == DISK_LOOP ? "image" : "memory");
+    return 1;
+}
+
 /* extra_cas() -> how many certificate authorities this machine trusts beyond
  * the distribution's | nil, error */
 static int l_cas(lua_State *L)
@@ -69,6 +123,8 @@ void engine_probe_open(lua_State *L)
                                          {"probe_idmap", l_idmap},
                                          {"probe_nf_tables", l_nf_tables},
                                          {"probe_space", l_space},
+                                         {"limits", l_limits},
+                                         {"disk_kind", l_disk_kind},
                                          {"extra_cas", l_cas},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

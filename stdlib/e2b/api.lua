@@ -11,7 +11,8 @@ local M = {}
 local RETRIED = { [429] = true, [502] = true, [503] = true, [504] = true }
 local RETRY_WINDOW <const> = 60
 
-local STATUS_KINDS = { [401] = "authentication", [429] = "rate_limit", [503] = "service_busy" }
+local STATUS_KINDS = { [401] = "authentication", [429] = "rate_limit", [503] = "service_busy",
+    [507] = "not_enough_space" }
 local STATUS_TEXTS = {
     [401] = "401: Unauthorized, please check your credentials.",
     [429] = "429: Rate limit exceeded, please try again later.",
@@ -21,6 +22,7 @@ local REMEDIES = {
     [401] = "check E2B_API_KEY (or the option api_key); E2BLUA_BACKEND=local needs none",
 }
 local CODE_KINDS = { sandbox_snapshot_guest_agent_unresponsive = "guest_unresponsive" }
+local STARVED <const> = "sandbox_out_of_memory"
 
 ---@class e2b.api.Request
 ---@field op string the SDK's call, for errors
@@ -43,7 +45,7 @@ local function failure(config, req, status, headers, body)
     local message = STATUS_TEXTS[status]
     if message then
         message = text ~= "" and message .. " - " .. text or message
-    elseif status == 404 and req.not_found_text then
+    elseif status == 404 and req.not_found_text and code ~= STARVED then
         message = req.not_found_text
     else
         message = ("%d: %s"):format(status, text ~= "" and text or "(an answer without text)")
@@ -107,7 +109,8 @@ local function until_final(config, req)
         local wait
         if status then
             wait = not req.ok[status] and pause(status, headers, n)
-        elseif headers.retryable and headers.kind == "network" then
+        elseif headers.kind == "network" and (headers.retryable or
+                config.backend == "local" and req.method == "GET") then
             wait = math.min(10, 0.1 * 2 ^ n)
         end
         if not wait or n == config.retries or task.now() + wait >= began + window then

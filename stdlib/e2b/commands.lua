@@ -13,7 +13,8 @@ local DEFAULT_TIMEOUT <const> = 60
 ---@field stdout string bytes as they came
 ---@field stderr string
 ---@field exit_code integer -1 when a signal ended it
----@field error? string "exit status 3", "signal: killed"
+---@field error? string "exit status 3", "signal: killed"; of one for which a process was killed for
+--- lack of memory it says so
 
 ---A command that runs in a sandbox. Its output is read as it comes and kept.
 ---@class e2b.CommandHandle
@@ -116,11 +117,25 @@ local function take_data(self, data)
     end
 end
 
+-- A connection that broke is not the command's end.
+local function next_message(self)
+    local ok, message = pcall(self._stream.next, self._stream)
+    if not ok then
+        local lost = Error.is(message, "network") or Error.is(message, "sandbox_unreachable")
+        if lost and not message.remedy then
+            message.remedy = ("the command may go on: commands:connect(%d) reads what it" ..
+                " writes from then on"):format(self.pid)
+        end
+        error(message, 0)
+    end
+    return message
+end
+
 -- Reads until the end of the command. The callback may wait meanwhile: that is
 -- the back-pressure.
 local function read_all(self)
     local stream <close> = self._stream
-    local message = stream:next()
+    local message = next_message(self)
     while message do
         local event = message.event or {}
         if event.data then
@@ -132,7 +147,7 @@ local function read_all(self)
             pcall(stream.next, stream)
             return
         end
-        message = stream:next()
+        message = next_message(self)
     end
     Error.raise("protocol", "the command's stream ended without its exit status",
         { op = "commands.run" })
@@ -169,6 +184,10 @@ local function result_of(self, op)
     end
     local what = result.exit_code < 0 and ("was ended by a signal (%s)"):format(
         result.error or "unknown") or "exited with code " .. result.exit_code
+    local more = (result.error or ""):match("^exit status %d+ (%(.+%))$")
+    if more then -- why, as far as the daemon knows
+        what = what .. " " .. more
+    end
     local line = last_line(result.stderr)
     Error.raise("command_exit", "the command " .. what .. (line ~= "" and ": " .. line or ""),
         { op = op, result = result })

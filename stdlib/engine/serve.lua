@@ -1,9 +1,12 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
+local adopt = require "engine.adopt"
 local builds = require "engine.builds"
+local client = require "engine.client"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
+local gc = require "engine.gc"
 local hash = require "e2b_hash"
 local http = require "engine.http"
 local httpd = require "e2b_httpd"
@@ -11,6 +14,7 @@ local json = require "e2b_json"
 local log = require "engine.log"
 local metrics = require "engine.metrics"
 local paths = require "engine.paths"
+local places = require "engine.places"
 local process = require "e2b_process"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
@@ -29,6 +33,8 @@ local IDLE_SECONDS <const> = 300
 -- The client that started an engine comes within this time, however short the
 -- engine's idle time is; an idle time of 0 only cleans up.
 local FIRST_CALL_SECONDS <const> = 5
+local DRAIN_SECONDS <const> = 1
+local LEAVE_SECONDS <const> = 60 -- a create takes at most 50
 
 local Engine = {}
 Engine.__index = Engine
@@ -45,6 +51,7 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        notice = self.notice,
         stopping = self.stopping or false,
     }
 end
@@ -55,18 +62,49 @@ function Engine:stop()
     self.wake:broadcast()
 end
 
--- One port for IPv4 and IPv6, the next one when it is taken. E2BLUA_PORT=0:
--- any (tests).
+---Ends the engine, not its sandboxes: the next one takes them over. Waits for
+---creates that are under way. A build cannot be handed over: with one running
+---this is refused.
+function Engine:step_down()
+    local boxes, deadline = self.boxes, task.now() + LEAVE_SECONDS
+    self.leaving = true -- no create or build begins from here on
+    while boxes.making > 0 and self.builds.count == 0 and task.now() < deadline do
+        boxes.changed:wait(deadline - task.now())
+    end
+    if boxes.making > 0 or self.builds.count > 0 then
+        self.leaving = nil
+        http.fail(409, ("%d builds and %d creates are under way"):format(self.builds.count,
+            boxes.making))
+    end
+    log.info("another build of e2blua takes over %d sandboxes", boxes.count)
+    self.keeping = true
+    self:stop()
+end
+
+-- Ports to try: clients of sandboxes that live on know the earlier engine's.
+-- E2BLUA_PORT=0: any (tests).
+local function ports(E)
+    local list, first = {}, E.first_port
+    if E.boxes.count > 0 then
+        list[1] = math.tointeger(tonumber(E.state:get("port") or ""))
+    end
+    for port = first, first == 0 and 0 or first + PORTS do
+        list[#list + 1] = port
+    end
+    return list
+end
+
+-- One port for IPv4 and IPv6, the next one when it is taken.
 local function listen(E, router)
     local handler = http.handler(router, E.key, function()
         E.called = task.now()
     end)
-    local first = E.first_port
-    for port = first, first == 0 and 0 or first + PORTS do
+    for _, port in ipairs(ports(E)) do
         local server, err = httpd.listen { host = "127.0.0.1", port = port, handler = handler,
             filter = E.proxy:filter() }
         if server then
             E.port = server.port
+            E.state:set("port", tostring(E.port))
             local _, v6 = server:add { host = "::1", port = server.port }
             if v6 then
                 log.info("no IPv6 loopback: %s", v6.message)
@@ -77,11 +115,13 @@ local function listen(E, router)
             error(err, 0)
         end
     end
-    Error.raise("network", ("no free port from %d to %d"):format(first, first + PORTS))
+    Error.raise("network", ("no free port from %d to %d"):format(E.first_port,
+        E.first_port + PORTS))
 end
 
 local function make_folders(p)
-    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.run, p.boxes, p.uploads } do
+    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.cache .. "/roots", p.run, p.boxes,
+        p.uploads } do
         Error.check(fs.mkdirs(dir, 448))
     end
 end
@@ -91,10 +131,10 @@ local function boot_id()
 end
 
 -- The key stays the same for a home, so that clients keep theirs.
-local function key_of(E)
+local function key_of(E, earlier)
     local key = E.state:get("api_key")
     if not key then
-        key = "e2b_" .. wire.random(20)
+        key = earlier and earlier.api_key or "e2b_" .. wire.random(20)
         E.state:set("api_key", key)
     end
     return key
@@ -119,6 +159,15 @@ local function make_image(E)
     E.templates:set_base(id)
     E.image = { state = "ready", id = id, percent = 100, stage = "ready" }
     log.info("base image %s is ready", id:sub(1, 12))
+end
+
+---The base image was lost: it is made again, and creates answer 503 meanwhile.
+function Engine:lost_image()
+    if self.image.state ~= "making" then
+        self.image = { state = "making", stage = "starting", percent = -1 }
+        log.warn("the base image is lost: it is made again")
+        self.image_maker = task.spawn_quiet(make_image, self)
+    end
 end
 
 local function write_info(E)
@@ -172,12 +221,24 @@ local function open(p)
     E.called = E.idle == 0 and E.called
         or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
+    E.disk_mb = math.tointeger(setting(env, "E2BLUA_DISK_MB", 0, 1 << 24))
+    if not E.disk_mb or E.disk_mb > 0 and E.disk_mb < 16 then
+        Error.raise("invalid_argument", ("E2BLUA_DISK_MB must be 0 or whole MiB from 16, not %s")
+            :format(env.E2BLUA_DISK_MB))
+    end
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
-    E.state = state.open(p.db)
-    E.key = key_of(E)
+    E.cache_max = gc.limit()
+    local earlier = client.info(p) -- of an engine that has died
+    E.state, E.notice = state.open(p.db)
+    if E.notice then
+        log.warn("%s", E.notice)
+    end
+    E.key = key_of(E, earlier)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)
+    end, function(...)
+        E.boxes:on_name(...)
     end)
     E.boxes = sandboxes.new(E)
     E.templates = templates.new(E)
@@ -186,10 +247,25 @@ local function open(p)
     return E
 end
 
+-- Who comes now waits for the next engine; what is being answered is finished,
+-- but for streams that last.
+local function drain(E, server)
+    local deadline = task.now() + DRAIN_SECONDS
+    server:drain()
+    while (server:connections() > 0 or E.proxy:open() > 0) and task.now() < deadline do
+        task.sleep(0.01)
+    end
+    E.boxes:let_go()
+end
+
 local function close(E, server)
-    E.builds:end_all()
-    E.boxes:end_all()
-    os.remove(E.paths.info)
+    if E.keeping then
+        drain(E, server)
+    else
+        E.builds:end_all()
+        E.boxes:end_all()
+        os.remove(E.paths.info)
+    end
     server:close()
     os.remove(E.paths.socket)
     E.state:close()
@@ -216,6 +292,7 @@ end
 function M.run(home, cache)
     local p = paths.of(home, cache)
     make_folders(p)
+    places.check(p)
     local _ <close> = lock_home(p)
     local E = open(p)
     local ready = engine.image_ready(p.cache)
@@ -223,9 +300,9 @@ function M.run(home, cache)
         E.templates:set_base(ready)
         E.image = { state = "ready", id = ready, percent = 100, stage = "ready" }
     end
-    local left = E.boxes:clean_up()
-    if left > 0 then
-        log.warn("removed %d sandboxes that an earlier engine had left behind", left)
+    local adopted, removed = adopt.take_over(E.boxes)
+    if #adopted + removed > 0 then
+        log.info("took over %d sandboxes of an earlier engine, removed %d", #adopted, removed)
     end
     E.builds:clean_up()
     E.uploads:clean_up()
@@ -235,8 +312,9 @@ function M.run(home, cache)
     -- Clients take an answer on the unix socket for a sign that the rest is there.
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
+    adopt.reach_all(E.boxes, adopted)
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
-    local image = not ready and task.spawn_quiet(make_image, E)
+    E.image_maker = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
@@ -244,8 +322,8 @@ function M.run(home, cache)
     task.shield(close, E, server)
     reaper:cancel()
     meter:cancel()
-    if image then
-        image:cancel()
+    if E.image_maker then
+        E.image_maker:cancel()
     end
     if not ok and not Error.is(failure, "interrupted") then
         error(failure, 0)

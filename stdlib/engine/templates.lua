@@ -1,8 +1,8 @@
 -- Templates: names, tags, builds' records. Source: control plane reference,
 -- section 6; the building itself is builds.lua's.
-local engine = require "e2b_engine"
 local http = require "engine.http"
 local json = require "e2b_json"
+local layers_of = require "engine.layers"
 local state = require "engine.state"
 local uploads = require "engine.uploads"
 
@@ -14,6 +14,8 @@ local BASE_BUILD <const> = "00000000-0000-4000-8000-0000000e2ba5"
 local SLUG <const> = "local"
 local MAX_CPU <const> = 32
 local MAX_MEMORY <const> = 1 << 20
+local MIN_DISK <const> = 16
+local MAX_DISK <const> = 1 << 24
 local MAX_NAME <const> = 128
 
 local Templates = {}
@@ -41,6 +43,7 @@ function Templates:set_base(layer)
         db:exec("INSERT OR IGNORE INTO tags(template_id, tag, build_id, created_at)" ..
             " VALUES(?1, 'default', ?2, ?3)", BASE_TEMPLATE, BASE_BUILD, now)
     end)
+    layers_of.write_roots(self.E)
 end
 
 ---@param id string
@@ -106,26 +109,17 @@ function Templates:tagged(id, tag)
         " WHERE t.template_id = ?1 AND t.tag = ?2", id, tag)
 end
 
----Layers of a chain, base first; nil when one is missing.
----@param top string
----@return string[]|nil
-function Templates:chain(top)
-    local layers, id = {}, top
-    while id do
-        local meta = engine.layer_meta(self.E.paths.cache, id)
-        if not meta then
-            return nil
-        end
-        table.insert(layers, 1, id)
-        id = json.decode(meta).parent
-    end
-    return layers
+-- What its sandboxes may write, in MiB, or nil: as much as there is.
+function Templates:disk_of(row)
+    local mb = row.spec and json.decode(row.spec).disk_mb or self.E.disk_mb
+    return mb and mb > 0 and mb or nil
 end
 
 ---The build that a reference means, ready to make sandboxes of.
 ---@param ref string
 ---@return {id: string, template_id: string, alias: string, layers: string[], cpu_count: integer,
---- memory_mb: integer, context: table, start: table|nil, layer: string}
+--- memory_mb: integer, disk_mb: integer|nil, context: table, start: table|nil, layer: string,
+--- content: string|nil} content: digest of the top layer
 function Templates:resolve(ref)
     local name, tag = parse_or_fail(ref)
     local id = self:id_of(name)
@@ -141,9 +135,16 @@ function Templates:resolve(ref)
     if not row then
         http.fail(404, ("tag '%s' does not exist for template '%s'"):format(tag or "default", name))
     end
-    local layers = row.layer and self:chain(row.layer)
+    local layers, content, lost = nil, "it has none", nil
+    if row.layer then
+        layers, content, lost = layers_of.chain(self.E.paths.cache, row.layer)
+    end
     if not layers then
-        http.fail(404, ("template '%s' has lost a layer of its build; build it again"):format(name))
+        if lost and lost == self.E.image.id then
+            self.E:lost_image()
+        end
+        http.fail(404, ("template '%s' has lost a layer of its build (%s); build it again")
+            :format(name, content))
     end
     return {
         id = row.id,
@@ -151,8 +152,10 @@ function Templates:resolve(ref)
         alias = self:aliases_of(id)[1] or "",
         layers = layers,
         layer = row.layer,
+        content = content,
         cpu_count = row.cpu_count,
         memory_mb = row.memory_mb,
+        disk_mb = self:disk_of(row),
         context = json.decode(row.context),
         start = row.start and json.decode(row.start),
     }
@@ -160,7 +163,7 @@ end
 
 ---Counts a sandbox made of the template.
 function Templates:spawned(id)
-    self.E.state:exec("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
+    self.E.state:will("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
         " WHERE id = ?1", id, state.now())
 end
 
@@ -183,6 +186,19 @@ local function check_resources(doc)
             :format(MAX_MEMORY))
     end
     return cpu, memory
+end
+
+-- E2B's wanted free space after the steps: here what a sandbox may write. 0, "no growth", is the
+-- engine's default, as when it is left out.
+local function check_disk(doc)
+    local mb = http.field(doc, "minFreeDiskMb", "integer", 0)
+    if mb == 0 then
+        return nil
+    elseif mb < MIN_DISK or mb > MAX_DISK then
+        http.fail(400, ("validation error: minFreeDiskMb must be 0 or %d to %d, not %d"):format(
+            MIN_DISK, MAX_DISK, mb))
+    end
+    return mb
 end
 
 local function check_tag(tag)
@@ -259,6 +275,7 @@ function Templates:register(doc)
     end
     local tags = wanted_tags(doc, tag)
     local cpu, memory = check_resources(doc)
+    local disk = check_disk(doc)
     local id, build = self:id_of(name), state.uuid()
     local is_new = not id
     id = id or state.random_id(20)
@@ -271,7 +288,7 @@ function Templates:register(doc)
         db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at," ..
             " updated_at, spec)" ..
             " VALUES(?1, ?2, 'waiting', ?3, ?4, ?5, ?5, ?6)", build, id, cpu, memory, now,
-            json.encode { tags = json.array(tags), name = name })
+            json.encode { tags = json.array(tags), name = name, disk_mb = disk })
     end)
     local aliases = self:aliases_of(id)
     return {
@@ -330,7 +347,7 @@ function Templates:describe(row)
         buildID = ready and ready.id or ZERO_BUILD,
         cpuCount = ready and ready.cpu_count or 0,
         memoryMB = ready and ready.memory_mb or 0,
-        diskSizeMB = 0,
+        diskSizeMB = ready and self:disk_of(ready) or 0,
         public = row.public ~= 0,
         aliases = json.array(aliases),
         names = json.array(names),
@@ -380,6 +397,7 @@ function Templates:delete(ref)
         return build.template_id == id
     end)
     self.E.state:exec("DELETE FROM templates WHERE id = ?1", id)
+    layers_of.write_roots(self.E)
 end
 
 ---POST /templates/tags
@@ -421,6 +439,7 @@ function Templates:remove_tags(doc)
     for _, t in ipairs(tags) do
         self.E.state:exec("DELETE FROM tags WHERE template_id = ?1 AND tag = ?2", id, check_tag(t))
     end
+    layers_of.write_roots(self.E)
 end
 
 ---GET /templates/{ref}/tags

@@ -7,15 +7,13 @@ here=$(dirname "$0")
 tmp=$(mktemp -d)
 out=$tmp/out
 
-# Ends the engines that tests have started below $tmp. Where one was killed,
-# another removes what it left: E2BLUA_IDLE=0 ends it at once.
+# Ends the engines that tests have started below $tmp, with what killed ones
+# have left.
 end_engines() {
     for log in "$tmp"/home/engine.log "$tmp"/*/home/engine.log; do
         dir=$(dirname "$log")
         [ -f "$log" ] || continue
         E2BLUA_HOME=$dir "$program" engine stop >/dev/null
-        [ -z "$(ls "$dir/run" 2>/dev/null)" ] || E2BLUA_IDLE=0 "$program" engine serve \
-            "$dir" "$E2BLUA_CACHE" >/dev/null 2>&1
     done
 }
 # What is still there of the engines and their sandboxes; nothing is printed
@@ -45,8 +43,9 @@ else
 fi
 : "${E2BLUA_CACHE:=${E2BLUA_HOME:-$home}/cache}"
 E2BLUA_HOME=$tmp/home E2BLUA_BACKEND=local E2BLUA_PORT=0 TMPDIR=$tmp
-E2BLUA_MODEL=offline
-export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND E2BLUA_PORT TMPDIR E2BLUA_MODEL
+E2BLUA_MODEL=offline E2BLUA_CACHE_MAX=none
+export E2BLUA_CACHE E2BLUA_HOME E2BLUA_BACKEND E2BLUA_PORT TMPDIR E2BLUA_MODEL \
+    E2BLUA_CACHE_MAX
 unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL E2B_API_KEY \
     E2B_ACCESS_TOKEN E2B_API_URL E2B_SANDBOX_URL E2B_DOMAIN E2B_DEBUG LUA_INIT \
     LUA_INIT_5_4 LUA_PATH LUA_PATH_5_4 LUA_CPATH LUA_CPATH_5_4 E2BLUA_IDLE
