@@ -30,6 +30,22 @@ int cgroup_usage(const char *name, struct cgroup_usage *u, struct err *e)
     return cgroup_tree_open(&t, e) ? -1 : cgroup_tree_usage(&t, name, u, e);
 }
 
+int cgroup_memory_events(const char *name)
+{
+    struct cgroup_tree t;
+    return cgroup_tree_open(&t, NULL) ? -1
+                                      : cgroup_tree_memory_events(&t, name);
+}
+
+int cgroup_offer(struct cgroup_offer *o, struct err *e)
+{
+    struct cgroup_tree t;
+    if (cgroup_tree_open(&t, e) < 0)
+        return -1;
+    cgroup_tree_offer(&t, o);
+    return 0;
+}
+
 int cgroup_kill(const char *name, struct err *e)
 {
     struct cgroup_tree t;

@@ -1,4 +1,4 @@
-/* Finding the hierarchies and working on groups in them. See cgroup_tree.h. */
+/* Working on groups. See cgroup_tree.h; cgroup_find.c says where. */
 #include "cgroup_tree.h"
 
 #include "base/fd.h"
@@ -15,114 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOUNTINFO_MAX = 4 << 20, FREEZE_MS = 2000, CPU_PERIOD_US = 100000 };
-
-static const char *const CONTROLLER[CGROUP_KINDS] = {"cpu", "cpuacct", "memory",
-                                                     "pids", "freezer"};
-
-/* ---- finding them ---------------------------------------------------------
- */
-
-static bool has_word(const char *list, const char *word, const char *seps)
-{
-    size_t n = strlen(word);
-    for (const char *p = list; (p = strstr(p, word)); p += n) {
-        bool begins = p == list || strchr(seps, p[-1]);
-        if (begins && (p[n] == '\0' || strchr(seps, p[n])))
-            return true;
-    }
-    return false;
-}
-
-/* mountinfo writes blanks and backslashes as \040 and the like. */
-static void unescape(char *dst, size_t cap, const char *s)
-{
-    size_t n = 0;
-    while (*s && n + 1 < cap) {
-        if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-            dst[n++] =
-                (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-            s += 4;
-        } else {
-            dst[n++] = *s++;
-        }
-    }
-    dst[n] = '\0';
-}
-
-struct mount {
-    char where[CGROUP_ROOT_MAX], type[16], options[CGROUP_ROOT_MAX];
-};
-
-static bool parse_mount(const char *line, size_t n, struct mount *m)
-{
-    char text[1024], where[CGROUP_ROOT_MAX];
-    if (n >= sizeof(text))
-        return false;
-    memcpy(text, line, n);
-    text[n] = '\0';
-    const char *dash = strstr(text, " - cgroup");
-    if (!dash || sscanf(text, "%*s %*s %*s %*s %255s", where) != 1 ||
-        sscanf(dash, " - %15s %*s %255s", m->type, m->options) != 2)
-        return false;
-    unescape(m->where, sizeof(m->where), where);
-    return true;
-}
-
-static void take_mount(struct cgroup_tree *t, char *unified,
-                       const struct mount *m)
-{
-    if (!strcmp(m->type, "cgroup2") && !*unified)
-        str_fmt(unified, CGROUP_ROOT_MAX, "%s", m->where);
-    if (strcmp(m->type, "cgroup") != 0)
-        return;
-    for (int k = 0; k < CGROUP_KINDS; k++)
-        if (!*t->kind[k].path && has_word(m->options, CONTROLLER[k], ","))
-            str_fmt(t->kind[k].path, CGROUP_ROOT_MAX, "%s", m->where);
-}
-
-static void take_unified(struct cgroup_tree *t, const char *root)
-{
-    char path[CGROUP_PATH_MAX];
-    str_fmt(path, sizeof(path), "%s/cgroup.controllers", root);
-    char *list = path_read_file(AT_FDCWD, path, 4096, NULL, NULL);
-    for (int k = 0; k < CGROUP_KINDS; k++) {
-        /* cpu.stat and cgroup.freeze need no controller there. */
-        bool core = k == CGROUP_CPUACCT || k == CGROUP_FREEZER;
-        if (*t->kind[k].path ||
-            (!core && !has_word(list ? list : "", CONTROLLER[k], " \n")))
-            continue;
-        str_fmt(t->kind[k].path, CGROUP_ROOT_MAX, "%s", root);
-        t->kind[k].v2 = true;
-    }
-    free(list);
-}
-
-void cgroup_tree_scan(struct cgroup_tree *t, const char *mountinfo)
-{
-    char unified[CGROUP_ROOT_MAX] = "";
-    memset(t, 0, sizeof(*t));
-    while (*mountinfo) {
-        size_t n = strcspn(mountinfo, "\n");
-        struct mount m;
-        if (parse_mount(mountinfo, n, &m))
-            take_mount(t, unified, &m);
-        mountinfo += n + (mountinfo[n] == '\n');
-    }
-    if (*unified)
-        take_unified(t, unified);
-}
-
-int cgroup_tree_open(struct cgroup_tree *t, struct err *e)
-{
-    char *text = path_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX,
-                                NULL, e);
-    if (!text)
-        return -1;
-    cgroup_tree_scan(t, text);
-    free(text);
-    return 0;
-}
+enum { SWAPS_MAX = 1 << 20, FREEZE_MS = 2000, CPU_PERIOD_US = 100000 };
 
 /* ---- groups and their files -----------------------------------------------
  */
@@ -272,10 +165,32 @@ static void hand_down(const struct cgroup_root *r, const char *name)
     } while (p);
 }
 
+/* v2: a group whose members are processes cannot hand controllers down, save
+ * the hierarchy's own root. A delegated group, or a container's, holds us and
+ * perhaps our shell: all move into a group beside those of sandboxes. */
+static void move_out(const struct cgroup_root *r)
+{
+    static const char beside[] = "e2blua.host";
+    char path[CGROUP_PATH_MAX];
+    struct text pids;
+    if (!exists(r, ".", "cgroup.events"))
+        return;
+    for (int round = 0; round < 10; round++) { /* they may fork meanwhile */
+        if (!get(r, ".", "cgroup.procs", &pids) || !pids.s[0])
+            return;
+        group_path(path, r, beside, "");
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+            return;
+        char *save = NULL;
+        for (char *p = strtok_r(pids.s, "\n", &save); p;
+             p = strtok_r(NULL, "\n", &save))
+            (void)put(r, beside, "cgroup.procs", p);
+    }
+}
+
 static bool machine_swaps(void)
 {
-    char *text =
-        path_read_file(AT_FDCWD, "/proc/swaps", MOUNTINFO_MAX, NULL, NULL);
+    char *text = path_read_file(AT_FDCWD, "/proc/swaps", SWAPS_MAX, NULL, NULL);
     const char *line = text ? strchr(text, '\n') : NULL;
     bool swaps = line && line[1];
     free(text);
@@ -334,8 +249,11 @@ int cgroup_tree_make(const struct cgroup_tree *t, const char *name,
             cgroup_tree_remove(t, name, 0, NULL);
             return -1;
         }
-        if (k[i].v2 && !exists(&k[i], name, "pids.max"))
+        if (k[i].v2 && !exists(&k[i], name, "pids.max")) {
+            if (k[CGROUP_CPU].v2 || k[CGROUP_MEMORY].v2 || k[CGROUP_PIDS].v2)
+                move_out(&k[i]);
             hand_down(&k[i], name);
+        }
     }
     if (l->cpu_count && limit_cpu(&k[CGROUP_CPU], name, l->cpu_count) < 0)
         miss(missing, cap, "cpu");
@@ -425,6 +343,16 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
     else if (get(&k[CGROUP_FREEZER], name, "cgroup.procs", &text))
         u->pids = count_lines(&text);
     return 0;
+}
+
+int cgroup_tree_memory_events(const struct cgroup_tree *t, const char *name)
+{
+    const struct cgroup_root *r = &t->kind[CGROUP_MEMORY];
+    char path[CGROUP_PATH_MAX];
+    if (!*r->path || check_name(name, NULL) < 0)
+        return -1;
+    group_path(path, r, name, r->v2 ? "memory.events" : "memory.oom_control");
+    return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 bool cgroup_tree_empty(const struct cgroup_tree *t, const char *name)

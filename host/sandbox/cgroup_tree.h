@@ -1,5 +1,6 @@
-/* What cgroup.c works on: where each kind of control is mounted. Only cgroup.c,
- * launcher.c and the tests (on a made tree) include this. */
+/* What cgroup.c works on: where each kind of control is, found by
+ * cgroup_find.c, used by cgroup_tree.c. Only they, cgroup.c, launcher.c and the
+ * tests (on a made tree) include this. */
 #ifndef E2B_CGROUP_TREE_H
 #define E2B_CGROUP_TREE_H
 
@@ -16,19 +17,39 @@ enum cgroup_kind {
 
 enum { CGROUP_ROOT_MAX = 256, CGROUP_PATH_MAX = 512 };
 
-/* path "": the machine does not have it. */
+/* Why a kind of control cannot be had. */
+enum cgroup_lack {
+    CGROUP_NOT_MOUNTED,
+    CGROUP_READ_ONLY,     /* mounted so */
+    CGROUP_OF_ROOT,       /* v1, and not ours */
+    CGROUP_NOT_DELEGATED, /* v2, and none of the groups we are in is ours */
+    CGROUP_NO_CONTROLLER, /* v2, and the group that is ours was not given it */
+};
+
+/* path "": it cannot be had, lack says why; where it would be stands in
+ * mount. */
 struct cgroup_root {
-    char path[CGROUP_ROOT_MAX];
+    char path[CGROUP_ROOT_MAX], mount[CGROUP_ROOT_MAX];
+    char base[CGROUP_ROOT_MAX]; /* the group that is seen at the mount point */
     bool v2;
+    enum cgroup_lack lack;
 };
 
 struct cgroup_tree {
-    struct cgroup_root kind[CGROUP_KINDS];
+    struct cgroup_root kind[CGROUP_KINDS], unified;
 };
 
-/* Reads the text of a mountinfo file. A v1 mount of a controller wins; else the
- * unified hierarchy has it if its cgroup.controllers says so. */
-void cgroup_tree_scan(struct cgroup_tree *t, const char *mountinfo);
+/* May groups be made in this group, and processes moved through it? 0, or an
+ * error number. */
+typedef int cgroup_may(const char *dir, bool v2);
+
+/* Reads the texts of /proc/self/mountinfo and /proc/self/cgroup. A v1 mount of
+ * a controller wins; else the unified hierarchy has it if its
+ * cgroup.controllers says so. Where the mount point is not ours, the uppermost
+ * group on the way to our own that is (a delegated one) takes its place.
+ * may NULL: everything is ours. */
+void cgroup_tree_scan(struct cgroup_tree *t, const char *mountinfo,
+                      const char *own, cgroup_may *may);
 int cgroup_tree_open(struct cgroup_tree *t, struct err *e); /* this machine */
 
 /* As the functions of cgroup.h. */
@@ -44,6 +65,8 @@ int cgroup_tree_kill(const struct cgroup_tree *t, const char *name,
                      struct err *e);
 int cgroup_tree_freeze(const struct cgroup_tree *t, const char *name, bool on,
                        struct err *e);
+int cgroup_tree_memory_events(const struct cgroup_tree *t, const char *name);
+void cgroup_tree_offer(const struct cgroup_tree *t, struct cgroup_offer *o);
 bool cgroup_tree_empty(const struct cgroup_tree *t, const char *name);
 int cgroup_tree_remove(const struct cgroup_tree *t, const char *name,
                        int timeout_ms, struct err *e);

@@ -72,7 +72,7 @@ static void scan(struct made *m, const char *format)
             str_fmt(text + n, sizeof(text) - n, "%c", *p);
         n = strlen(text);
     }
-    cgroup_tree_scan(&m->tree, text);
+    cgroup_tree_scan(&m->tree, text, "", NULL);
 }
 
 static const char V1[] =
