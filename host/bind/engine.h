@@ -12,6 +12,7 @@ void engine_layers_open(lua_State *L); /* layers, trees */
 void engine_image_open(lua_State *L);  /* image_make() */
 void engine_egress_open(lua_State *L); /* egress(), egress_policy() */
 void engine_probe_open(lua_State *L);  /* probe_...() for doctor */
+void engine_rootless_open(lua_State *L); /* rootless_...() */
 
 struct netns_sockets;
 /* Of the box at idx (raises else), still the box's own. */

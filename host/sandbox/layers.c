@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -304,6 +305,7 @@ int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
 struct walk {
     struct hash *hash;
     uint64_t bytes;
+    uint32_t shift; /* of owners on disk */
     struct err *err;
 };
 
@@ -353,7 +355,8 @@ static int walk_entry(struct walk *w, int dir, const char *name, int depth)
     bool folder = S_ISDIR(st.st_mode);
     char line[160];
     (void)str_fmt(line, sizeof(line), "%o %u:%u %lld %u:%u", st.st_mode,
-                  (unsigned)st.st_uid, (unsigned)st.st_gid,
+                  (unsigned)st.st_uid - w->shift,
+                  (unsigned)st.st_gid - w->shift,
                   folder ? 0LL : (long long)st.st_size, major(st.st_rdev),
                   minor(st.st_rdev));
     hash_update(w->hash, name, strlen(name) + 1);
@@ -400,7 +403,10 @@ int layers_measure(int fs, char digest[65], uint64_t *bytes, struct err *e)
     int FD_AUTO dir = openat(fs, ".", DIR_FLAGS); /* fs may be O_PATH */
     if (dir < 0)
         return err_errno(e, NULL, "cannot read a layer");
+    struct rootless_ids ids;
+    rootless_ids(&ids);
     struct walk w = {.hash = hash_new(), .err = e};
+    w.shift = ids.idmap ? 0 : ids.first;
     int failed = walk_dir(&w, dir, 0);
     if (!failed)
         hash_final(w.hash, digest);

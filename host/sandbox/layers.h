@@ -2,7 +2,7 @@
  *   layers/<id>/{fs/,meta.json}   complete, never changed
  *   tmp/<name>/                   being made; locked while its maker lives
  * A layer appears by one rename with its meta.json inside: one without it does
- * not exist. Ids are 1 to 64 of [0-9a-z]. Uids on disk are unshifted (root). */
+ * not exist. Ids are 1 to 64 of [0-9a-z]. Owners on disk: see launcher.h. */
 #ifndef E2B_LAYERS_H
 #define E2B_LAYERS_H
 
@@ -44,9 +44,9 @@ int layers_publish(int cache, const char *name, const char *id,
 int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
                 const char *meta_json, struct err *e);
 
-/* SHA-256 over the sorted tree below fs: path, type, mode, owner, size, link
- * target, device, overlay's opaque mark; no contents, no times. bytes (may be
- * NULL) gets the disk space. Slow: call it from a job. */
+/* SHA-256 over the sorted tree below fs: path, type, mode, owner as sandboxes
+ * see it, size, link target, device, overlay's opaque mark; no contents, no
+ * times. bytes (may be NULL) gets the disk space. Slow: call it from a job. */
 int layers_digest(int fs, char out[65], struct err *e);
 int layers_measure(int fs, char digest[65], uint64_t *bytes, struct err *e);
 

@@ -45,6 +45,8 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        grade = self.grade,
+        grade_reason = self.grade_reason,
         stopping = self.stopping or false,
     }
 end
@@ -215,9 +217,12 @@ end
 ---@param cache string
 function M.run(home, cache)
     local p = paths.of(home, cache)
+    -- First of all: a process with threads cannot go to another namespace.
+    local reason = Error.check(engine.rootless_enter())
     make_folders(p)
     local _ <close> = lock_home(p)
     local E = open(p)
+    E.grade, E.grade_reason = engine.rootless_grade(), reason
     local ready = engine.image_ready(p.cache)
     if ready then
         E.templates:set_base(ready)
@@ -236,6 +241,9 @@ function M.run(home, cache)
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
+    if E.grade == "one" then
+        log.warn("sandboxes have one user id only: %s", reason)
+    end
     local image = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)

@@ -1,0 +1,39 @@
+/* The engine of an ordinary user, for Lua: what it may be root of. */
+#include "engine.h"
+#include "lutil.h"
+#include "sandbox/rootless.h"
+
+#include <lauxlib.h>
+
+/* rootless_enter() -> why it is less than it could be ("") | nil, error. Does
+ * nothing for root. */
+static int l_enter(lua_State *L)
+{
+    struct err e = {0};
+    char why[160];
+    if (rootless_enter(why, sizeof(why), &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushstring(L, why);
+    return 1;
+}
+
+/* rootless_grade() -> "root" | "range" | "one": the ids that sandboxes of this
+ * process have */
+static int l_grade(lua_State *L)
+{
+    static const char *const names[] = {[ROOTLESS_NOT] = "root",
+                                        [ROOTLESS_RANGE] = "range",
+                                        [ROOTLESS_ONE] = "one"};
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    lua_pushstring(L, names[ids.grade]);
+    return 1;
+}
+
+void engine_rootless_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"rootless_enter", l_enter},
+                                         {"rootless_grade", l_grade},
+                                         {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}
