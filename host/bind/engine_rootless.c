@@ -17,6 +17,18 @@ static int l_enter(lua_State *L)
     return 1;
 }
 
+/* rootless_join(pid, start_time) -> true | nil, error */
+static int l_join(lua_State *L)
+{
+    struct err e = {0};
+    lua_Integer pid = luaL_checkinteger(L, 1);
+    lua_Integer start = luaL_checkinteger(L, 2);
+    if (rootless_join((pid_t)pid, (uint64_t)start, &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* rootless_grade() -> "root" | "range" | "one": the ids that sandboxes of this
  * process have */
 static int l_grade(lua_State *L)
@@ -33,6 +45,7 @@ static int l_grade(lua_State *L)
 void engine_rootless_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"rootless_enter", l_enter},
+                                         {"rootless_join", l_join},
                                          {"rootless_grade", l_grade},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

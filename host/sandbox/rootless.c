@@ -4,9 +4,11 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "launcher.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <poll.h>
 #include <pwd.h>
 #include <sched.h>
@@ -15,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -366,5 +369,24 @@ int rootless_enter(char *why, size_t cap, struct err *e)
     want(&w, why, cap);
     if (enter(&w, why, cap, e) < 0)
         return err_wrap(e, "an engine without root");
+    return 0;
+}
+
+int rootless_join(pid_t pid, uint64_t start_time, struct err *e)
+{
+    char path[48];
+    uid_t owner;
+    str_fmt(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+    FD_AUTO int inner = open(path, O_RDONLY | O_CLOEXEC);
+    if (inner < 0 || !launcher_alive(pid, start_time))
+        return err_set(e, "not_found", "process %d is no sandbox", (int)pid);
+    FD_AUTO int outer = ioctl(inner, NS_GET_PARENT);
+    if (outer < 0)
+        return err_errno(e, NULL, "namespace of process %d", (int)pid);
+    if (ioctl(outer, NS_GET_OWNER_UID, &owner) < 0 || owner != geteuid())
+        return err_set(e, "not_found", "the sandbox of process %d is not ours",
+                       (int)pid);
+    if (setns(outer, CLONE_NEWUSER) < 0 || unshare(CLONE_NEWNS) < 0)
+        return err_errno(e, NULL, "join the namespace of an earlier engine");
     return 0;
 }

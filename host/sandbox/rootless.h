@@ -49,6 +49,11 @@ int rootless_range_of(const char *text, const char *name, uid_t uid,
  * "") says the reason. Waits at most some seconds. */
 int rootless_enter(char *why, size_t cap, struct err *e);
 
+/* Moves this process, which must have one thread, into the user namespace that
+ * an earlier engine of this user had, by a living sandbox of it. kind not_found
+ * when there is no such sandbox. */
+int rootless_join(pid_t pid, uint64_t start_time, struct err *e);
+
 /* A user namespace with a sandbox's ids, as a descriptor. */
 int rootless_userns(const struct rootless_ids *ids, struct err *e);
 /* Writes the map of a sandbox's ids for a process in a new user namespace. */

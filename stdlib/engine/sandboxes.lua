@@ -228,7 +228,7 @@ function Boxes:create(doc, v2)
             metadata = want.metadata,
             internet = want.internet,
             network = want.network,
-            notes = {},
+            notes = { E.note },
             token = want.secure and wire.random(32) or nil,
         },
     }

@@ -12,6 +12,7 @@ local log = require "engine.log"
 local metrics = require "engine.metrics"
 local paths = require "engine.paths"
 local process = require "e2b_process"
+local rootless = require "engine.rootless"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
 local start = require "engine.start"
@@ -46,7 +47,7 @@ function Engine:status()
         uptime = task.now() - self.began,
         image = self.image,
         grade = self.grade,
-        grade_reason = self.grade_reason,
+        note = self.note,
         stopping = self.stopping or false,
     }
 end
@@ -217,12 +218,12 @@ end
 ---@param cache string
 function M.run(home, cache)
     local p = paths.of(home, cache)
-    -- First of all: a process with threads cannot go to another namespace.
-    local reason = Error.check(engine.rootless_enter())
+    -- Before anything that may start a thread.
+    local grade, reason = rootless.enter(p)
     make_folders(p)
     local _ <close> = lock_home(p)
     local E = open(p)
-    E.grade, E.grade_reason = engine.rootless_grade(), reason
+    E.grade, E.note = grade, rootless.note(grade, reason)
     local ready = engine.image_ready(p.cache)
     if ready then
         E.templates:set_base(ready)
@@ -241,8 +242,8 @@ function M.run(home, cache)
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
-    if E.grade == "one" then
-        log.warn("sandboxes have one user id only: %s", reason)
+    if E.note then
+        log.warn("%s", E.note)
     end
     local image = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
