@@ -12,6 +12,7 @@
 #include "cacerts.h"
 #include "image_recipe.h"
 #include "layers.h"
+#include "rootless.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -34,7 +35,8 @@ enum {
     GRACE_MS = 3000,
     TIMEOUT_MS = 30 * 60 * 1000,
     TAIL_MAX = 4096,
-    LINE_MAX_BYTES = 1024
+    LINE_MAX_BYTES = 1024,
+    USERNS_FD = 3 /* in the recipe's shell */
 };
 
 static int64_t now_ms(void)
@@ -94,6 +96,8 @@ struct making {
     char dir[4096]; /* absolute path of tmp/<name> */
     char id[65];
     struct buf pem;
+    struct rootless_ids ids;
+    int userns; /* the sandboxes' ids, in which the recipe runs; -1: ours */
     /* the child */
     pid_t pid;
     int out;
@@ -220,6 +224,9 @@ static int spawn(struct making *k, char **argv, int out)
     posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&fa, out, 1);
     posix_spawn_file_actions_adddup2(&fa, out, 2);
+    posix_spawn_file_actions_addfchdir_np(&fa, k->work);
+    if (k->userns >= 0)
+        posix_spawn_file_actions_adddup2(&fa, k->userns, USERNS_FD);
     posix_spawnattr_init(&at);
     posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP |
                                       POSIX_SPAWN_SETSIGMASK |
@@ -236,13 +243,42 @@ static int spawn(struct making *k, char **argv, int out)
     return err_errno(k->err, NULL, "cannot start %s", argv[0]);
 }
 
+/* A user's folders are closed to root of the sandboxes' ids: it gets the work
+ * folder, in which it stands, at another place. */
+static const char IN_USERNS[] =
+    "exec 3<&-; mount -c --bind . /mnt && cd /mnt && exec /bin/sh -c \"$@\"";
+
+/* The words in front of the recipe's. */
+static size_t prefix(const struct making *k, const char **argv)
+{
+    static const char *const outer[] = {"nsenter", "--user=/proc/self/fd/3"};
+    static const char *const own[] = {"unshare", "--mount",      "--pid",
+                                      "--fork",  "--kill-child", "/bin/sh",
+                                      "-c"};
+    static const char *const inner[] = {IN_USERNS, "e2blua-enter"};
+    size_t n = 0;
+    if (k->m->program) {
+        argv[n++] = k->m->program;
+        argv[n++] = "-c";
+        return n;
+    }
+    for (size_t i = 0; k->userns >= 0 && i < 2; i++)
+        argv[n++] = outer[i];
+    for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+        argv[n++] = own[i];
+    for (size_t i = 0; k->userns >= 0 && i < 2; i++)
+        argv[n++] = inner[i];
+    return n;
+}
+
 static int start(struct making *k)
 {
     struct buf recipe = {0};
     char root[4200], work[4200];
+    const char *dir = k->userns >= 0 ? "/mnt" : k->dir;
     int fds[2];
-    (void)str_fmt(root, sizeof(root), "%s/fs", k->dir);
-    (void)str_fmt(work, sizeof(work), "%s/work", k->dir);
+    (void)str_fmt(root, sizeof(root), "%s/fs", dir);
+    (void)str_fmt(work, sizeof(work), "%s/work", dir);
     if (fd_pipe(fds, k->err))
         return -1;
     if (fd_nonblock(fds[0], true, k->err)) {
@@ -251,19 +287,11 @@ static int start(struct making *k)
         return -1;
     }
     recipe_text(&recipe);
-    const char *prefix[] = {"unshare", "--mount",      "--pid",
-                            "--fork",  "--kill-child", "/bin/sh"};
-    const char *rest[] = {"-c", recipe.data, "e2blua-base", root, work, NULL};
-    char *argv[12];
-    size_t n = 0;
-    if (k->m->program)
-        argv[n++] = (char *)(uintptr_t)k->m->program;
-    else
-        for (size_t i = 0; i < sizeof(prefix) / sizeof(*prefix); i++)
-            argv[n++] = (char *)(uintptr_t)prefix[i];
-    for (size_t i = 0; i < sizeof(rest) / sizeof(*rest); i++)
-        argv[n++] = (char *)(uintptr_t)rest[i];
-    int failed = spawn(k, argv, fds[1]);
+    const char *rest[] = {recipe.data, "e2blua-base", root, work, NULL};
+    const char *argv[20];
+    size_t n = prefix(k, argv);
+    memcpy(argv + n, rest, sizeof(rest));
+    int failed = spawn(k, (char **)(uintptr_t)argv, fds[1]);
     buf_fini(&recipe);
     fd_close(&fds[1]);
     k->out = fds[0];
@@ -389,12 +417,28 @@ static int publish(struct making *k)
     if (path_remove_tree(k->work, "work", k->err) ||
         layers_measure(fs, digest, &bytes, k->err))
         return err_wrap(k->err, "base image");
+    if (k->userns >= 0 && fchown(k->work, geteuid(), getegid()))
+        return err_errno(k->err, NULL, "owner of the layer");
     if (syncfs(fs))
         return err_errno(k->err, NULL, "base image");
     write_meta(&meta, k->id, digest, bytes);
     int failed = layers_publish(k->cache, k->name, k->id, meta.data, k->err);
     buf_fini(&meta);
     return failed;
+}
+
+/* Without the machine's root the files belong to the sandboxes' ids, hence are
+ * made by them. */
+static int enter_ids(struct making *k)
+{
+    static const char *const given[] = {".", "fs", "work", "work/cas"};
+    if (k->ids.grade != ROOTLESS_RANGE || k->m->program)
+        return 0;
+    for (size_t i = 0; i < sizeof(given) / sizeof(*given); i++)
+        if (fchownat(k->work, given[i], k->ids.first, k->ids.first, 0))
+            return err_errno(k->err, NULL, "owner of %s", given[i]);
+    k->userns = rootless_userns(&k->ids, k->err);
+    return k->userns < 0 ? -1 : 0;
 }
 
 static int make_here(struct making *k)
@@ -408,7 +452,7 @@ static int make_here(struct making *k)
     /* mmdebstrap wants it traversable for apt's own user. */
     if (mkdirat(k->work, "fs", 0755))
         return err_errno(k->err, NULL, "base image");
-    if (write_cas(k))
+    if (write_cas(k) || enter_ids(k))
         return err_wrap(k->err, "base image");
     tell(k, "starting", 0);
     if (start(k) || follow(k))
@@ -430,6 +474,7 @@ static int make_locked(struct making *k)
     }
     fd_close(&k->out);
     fd_close(&k->work);
+    fd_close(&k->userns);
     return failed;
 }
 
@@ -468,12 +513,15 @@ static int make_in(struct making *k)
 int image_base_make_by(const char *cache_dir, char id[65],
                        const struct image_maker *m, struct err *e)
 {
-    struct making k = {.m = m, .err = e, .cache = -1, .work = -1, .out = -1};
+    struct making k = {
+        .m = m, .err = e, .cache = -1, .work = -1, .out = -1, .userns = -1};
+    rootless_ids(&k.ids);
     k.deadline = now_ms() + (m->timeout_ms ? m->timeout_ms : TIMEOUT_MS);
     k.stage = "starting";
     if (!m->program && geteuid() != 0)
         return err_set(e, "unsupported",
-                       "making the base image needs root: run it with sudo");
+                       "making the base image needs root of a user "
+                       "namespace: let e2blua's engine make it");
     int failed = cacerts_extra(&cacerts_system, &k.pem, e) ||
                  id_of(&k.pem, k.id, e) ||
                  layers_open(cache_dir, &k.cache, e) || make_in(&k);

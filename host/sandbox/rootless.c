@@ -236,7 +236,7 @@ static pid_t start_mapper(const char *program, const struct wanted *w,
 {
     char count[16];
     str_fmt(count, sizeof(count), "%d", (int)ROOTLESS_COUNT);
-    const char *argv[] = {program, w->pid, "0",   own,  "1",
+    const char *argv[] = {program, w->pid, "0",   own, "1",
                           "1",     first,  count, NULL};
     pid_t pid;
     errno = posix_spawnp(&pid, program, NULL, NULL,
@@ -288,9 +288,9 @@ static int wait_helper(pid_t pid)
 
 static int unshare_failed(struct err *e)
 {
-    return err_errno(
-        e, "unsupported",
-        "this user cannot make a user namespace; what to change: e2blua doctor");
+    return err_errno(e, "unsupported",
+                     "this user cannot make a user namespace; what to change: "
+                     "e2blua doctor");
 }
 
 static int map_one(const struct wanted *w, struct err *e)
@@ -315,8 +315,7 @@ static bool is_mapped(void)
  * be given one id any more. */
 static int map_range(pid_t helper, char *why, size_t cap, struct err *e)
 {
-    static const char *const SAYS[] = {"",
-                                       "newuidmap or newgidmap refused it",
+    static const char *const SAYS[] = {"", "newuidmap or newgidmap refused it",
                                        "newuidmap or newgidmap is missing"};
     int status = wait_helper(helper);
     if (status == 0 && is_mapped())
@@ -347,8 +346,8 @@ static int enter(const struct wanted *w, char *why, size_t cap, struct err *e)
     }
     if (helper < 0)
         return err_errno(e, NULL, "fork");
-    int failed = unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 ? unshare_failed(e)
-                                                          : 0;
+    int failed =
+        unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 ? unshare_failed(e) : 0;
     if (!failed && helper > 0 && write(go, &byte, 1) != 1)
         failed = err_errno(e, NULL, "pipe");
     fd_close(&go);
