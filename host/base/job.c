@@ -134,17 +134,17 @@ void job_submit(struct job_pool *p, struct job *j)
     pthread_mutex_unlock(&p->lock);
 }
 
-void job_drain(struct job_pool *p)
+unsigned job_drain(struct job_pool *p)
 {
     uint64_t n;
     ssize_t r = read(p->event, &n, sizeof(n));
     (void)r;
-    for (;;) {
+    for (unsigned count = 0;; count++) {
         pthread_mutex_lock(&p->lock);
         struct job *j = queue_take(&p->done);
         pthread_mutex_unlock(&p->lock);
         if (!j)
-            return;
+            return count;
         j->done(j);
     }
 }

@@ -18,6 +18,6 @@ struct job_pool *job_pool_new(int threads, struct err *e);
 void job_pool_free(struct job_pool *p);
 int job_pool_fd(const struct job_pool *p); /* eventfd, poll for reading */
 void job_submit(struct job_pool *p, struct job *j);
-void job_drain(struct job_pool *p);
+unsigned job_drain(struct job_pool *p); /* how many were done */
 
 #endif

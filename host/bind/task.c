@@ -559,22 +559,31 @@ static void jobs_ready(void *arg, unsigned events)
 {
     struct sched *s = arg;
     (void)events;
-    job_drain(s->jobs);
+    s->jobs_out -= job_drain(s->jobs);
+    if (s->jobs_out == 0)
+        loop_watch_ref(s->jobs_watch, false);
 }
 
-struct job_pool *task_jobs(lua_State *L)
+static void make_jobs(lua_State *L, struct sched *s)
 {
-    struct sched *s = sched_of(L);
     struct err e;
-    if (s->jobs)
-        return s->jobs;
-    s->jobs = job_pool_new(JOB_THREADS, &e);
+    if (!s->jobs)
+        s->jobs = job_pool_new(JOB_THREADS, &e);
     if (s->jobs)
         s->jobs_watch = loop_watch(s->loop, job_pool_fd(s->jobs), LOOP_READ,
                                    jobs_ready, s, &e);
     if (!s->jobs_watch)
         lutil_raise(L, e.kind, "worker threads: %s", e.msg);
-    return s->jobs;
+}
+
+void task_submit(lua_State *L, struct job *j)
+{
+    struct sched *s = sched_of(L);
+    if (!s->jobs_watch)
+        make_jobs(L, s);
+    s->jobs_out++;
+    loop_watch_ref(s->jobs_watch, true);
+    job_submit(s->jobs, j);
 }
 
 struct sched *task_open(lua_State *L, struct loop *loop)

@@ -39,8 +39,8 @@ void task_forget(struct task_wait *w);
 void task_check(lua_State *L);
 /* The loop of this Lua universe. */
 struct loop *task_loop(lua_State *L);
-/* Worker threads for C work over 1 ms; done() runs on the loop. */
-struct job_pool *task_jobs(lua_State *L);
+/* C work over 1 ms, for a worker thread; done() runs on the loop. */
+void task_submit(lua_State *L, struct job *j); /* raises */
 /* Starts a new task that calls the function below nargs arguments on top of L's
  * stack (pops them). For C callbacks that must run Lua which may wait. An
  * error in it is logged. */

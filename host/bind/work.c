@@ -77,8 +77,7 @@ int work_call(lua_State *L, struct work *w)
 {
     struct work_call *c = w->owner;
     task_check(L);
-    struct job_pool *pool = task_jobs(L);
+    task_submit(L, &w->job);
     c->running = true;
-    job_submit(pool, &w->job);
     return task_suspend(L, &c->wait, -1, (lua_KContext)c, ended);
 }

@@ -90,7 +90,7 @@ static void keep(struct httpc_sock *s)
     s->kept = true;
     watch(s, LOOP_READ, on_kept);
     if (s->watch)
-        loop_watch_unref(s->watch);
+        loop_watch_ref(s->watch, false);
 }
 
 void httpc_multi_idle(struct httpc *c)

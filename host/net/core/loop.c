@@ -252,9 +252,12 @@ void loop_watch_stop(struct loop_watch *w)
     uv_close((uv_handle_t *)&w->uv, free_handle);
 }
 
-void loop_watch_unref(struct loop_watch *w)
+void loop_watch_ref(struct loop_watch *w, bool on)
 {
-    uv_unref((uv_handle_t *)&w->uv);
+    if (on)
+        uv_ref((uv_handle_t *)&w->uv);
+    else
+        uv_unref((uv_handle_t *)&w->uv);
 }
 
 /* ---- wake-ups ---- */

@@ -42,7 +42,8 @@ struct loop_watch *loop_watch(struct loop *l, int fd, unsigned events,
                               struct err *e);
 void loop_watch_set(struct loop_watch *w, unsigned events); /* 0 = idle */
 void loop_watch_stop(struct loop_watch *w); /* NULL fine; fd may close then */
-void loop_watch_unref(struct loop_watch *w);
+/* Whether it alone keeps the loop alive; as made, it does. */
+void loop_watch_ref(struct loop_watch *w, bool on);
 
 /* Runs fn once in a later turn. */
 void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg);

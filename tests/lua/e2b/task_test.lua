@@ -1,3 +1,4 @@
+local child = require "child"
 local t = require "tests"
 local task = require "e2b_task"
 local Error = require "e2b.error"
@@ -168,4 +169,13 @@ t.test("a task that catches its cancellation and goes on ends all the same", fun
             while true do end -- luacheck: ignore 542
         end)()
     end)
+end)
+
+t.test("a script that nothing can wake any more ends and says so", function()
+    for _, before in ipairs { "", "require 'e2b_hash'.file('/etc/passwd')",
+        "pcall(require 'e2b.task'.timeout, 0.01, require 'e2b_hash'.file, '/etc/passwd')" } do
+        local code, out = child.lua(before .. "\nrequire 'e2b_task'.cond():wait()"):wait(5)
+        t.eq(code, 1)
+        t.match(out, ":2: the script waits, and nothing is left that could end it")
+    end
 end)
