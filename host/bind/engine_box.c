@@ -90,11 +90,14 @@ static void close_all(struct fds *f)
 
 static int launch_run(struct work *w, struct err *e)
 {
-    static char arg0[] = "envd";
+    static char arg0[] = "envd", arg1[] = "--memory-mb";
+    char memory[24];
     struct launch *l = (struct launch *)w;
     struct fds f = {-1, -1, -1, -1, -1, {0}, 0};
-    char *argv[] = {arg0, NULL}, *envp[] = {NULL};
+    char *argv[] = {arg0, arg1, memory, NULL}, *envp[] = {NULL};
     int r = open_all(l, &f, e);
+    str_fmt(memory, sizeof(memory), "%llu",
+            (unsigned long long)(l->limits.memory_bytes >> 20));
     if (r == 0) {
         struct launcher_spec s = {
             .id = l->id,
@@ -114,6 +117,7 @@ static int launch_run(struct work *w, struct err *e)
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
             .net = &l->net,
+            .memory_events = true,
         };
         r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
@@ -254,7 +258,7 @@ static int l_info(lua_State *L)
 }
 
 /* box:usage() -> {cpu_ns=, memory_bytes=, memory_cache_bytes=, pids=,
- * oom_killed=} | nil, error */
+ * oom_kills=} | nil, error */
 static int l_usage(lua_State *L)
 {
     struct cgroup_usage u = {0};
@@ -270,8 +274,8 @@ static int l_usage(lua_State *L)
     lua_setfield(L, -2, "memory_cache_bytes");
     lua_pushinteger(L, u.pids);
     lua_setfield(L, -2, "pids");
-    lua_pushboolean(L, u.oom_killed);
-    lua_setfield(L, -2, "oom_killed");
+    lua_pushinteger(L, (lua_Integer)u.oom_kills);
+    lua_setfield(L, -2, "oom_kills");
     return 1;
 }
 

@@ -2,6 +2,7 @@
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/cacerts.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/probe.h"
 
 #include <lauxlib.h>
@@ -47,6 +48,40 @@ static int l_space(lua_State *L)
     return 1;
 }
 
+/* limits() -> {cpu=, memory=, swap=, pids=, freeze= (booleans), version=,
+ * where=, why=, remedy=} | nil, error */
+static int l_limits(lua_State *L)
+{
+    struct err e = {0};
+    struct cgroup_offer o = {0};
+    if (cgroup_offer(&o, &e) < 0)
+        return lutil_fail(L, &e);
+    const struct {
+        const char *name;
+        bool has;
+    } kinds[] = {{"cpu", o.cpu},
+                 {"memory", o.memory},
+                 {"swap", o.swap},
+                 {"pids", o.pids},
+                 {"freeze", o.freeze}};
+    lua_createtable(L, 0, 9);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        lua_pushboolean(L, kinds[i].has);
+        lua_setfield(L, -2, kinds[i].name);
+    }
+    lua_pushinteger(L, o.version);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, o.where);
+    lua_setfield(L, -2, "where");
+    if (*o.why) {
+        lua_pushstring(L, o.why);
+        lua_setfield(L, -2, "why");
+        lua_pushstring(L, o.remedy);
+        lua_setfield(L, -2, "remedy");
+    }
+    return 1;
+}
+
 /* extra_cas() -> how many certificate authorities this machine trusts beyond
  * the distribution's | nil, error */
 static int l_cas(lua_State *L)
@@ -69,6 +104,7 @@ void engine_probe_open(lua_State *L)
                                          {"probe_idmap", l_idmap},
                                          {"probe_nf_tables", l_nf_tables},
                                          {"probe_space", l_space},
+                                         {"limits", l_limits},
                                          {"extra_cas", l_cas},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

@@ -82,10 +82,17 @@ static int l_add(lua_State *L)
     return 0;
 }
 
-/* p:remove(id) resets the open connections */
+/* p:remove(id [, starved]) resets the open connections; starved says how one
+ * ran out of memory: "ran out of memory (it had 1024 MiB)" */
 static int l_remove(lua_State *L)
 {
-    proxy_remove(check_proxy(L)->proxy, luaL_checkstring(L, 2));
+    struct lproxy *p = check_proxy(L);
+    const char *id = luaL_checkstring(L, 2);
+    const char *starved = luaL_optstring(L, 3, NULL);
+    if (starved)
+        proxy_remove_starved(p->proxy, id, starved);
+    else
+        proxy_remove(p->proxy, id);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "net/core/httpd.h"
 #include "net/core/loop.h"
+#include "oom.h"
 
 #include <sys/types.h>
 
@@ -19,6 +20,7 @@ struct work;    /* work.h */
 
 struct envd {
     struct loop *loop;
+    struct oom oom;
     char *token;           /* NULL: none set, everything is open */
     char *default_user;    /* never NULL; "root" until /init says else */
     char *default_workdir; /* NULL: none */

@@ -1,5 +1,7 @@
-/* envd: pid 1 of a sandbox. Its API socket is descriptor 3; with --socket PATH
- * it makes its own and is an ordinary process (development, tests). */
+/* envd: pid 1 of a sandbox. With --memory-mb standard input is the file with
+ * its group's count of processes killed for memory. Its API socket is
+ * descriptor 3; with --socket PATH it makes its own and is an ordinary process
+ * (development, tests). */
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -30,11 +32,14 @@ enum { API_FD = 3, GRACE_MS = 60 * 1000, EXIT_USAGE = 2 };
 struct options {
     const char *socket; /* NULL: descriptor 3 */
     uint64_t grace_ms;
+    uint64_t memory_mb; /* the limit; 0: none is counted */
 };
 
 static int usage(void)
 {
-    fputs("usage: envd [--socket PATH [--grace MS]] | --version\n", stderr);
+    fputs("usage: envd [--socket PATH [--grace MS]] [--memory-mb N] | "
+          "--version\n",
+          stderr);
     return -1;
 }
 
@@ -50,8 +55,11 @@ static int parse(int argc, char **argv, struct options *o)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--socket") == 0 && value)
             o->socket = value;
-        else if (strcmp(argv[i], "--grace") != 0 || !value ||
-                 str_u64(value, strlen(value), 86400000, &o->grace_ms) < 0)
+        else if (strcmp(argv[i], "--memory-mb") == 0 && value) {
+            if (str_u64(value, strlen(value), 1u << 30, &o->memory_mb) < 0)
+                return usage();
+        } else if (strcmp(argv[i], "--grace") != 0 || !value ||
+                   str_u64(value, strlen(value), 86400000, &o->grace_ms) < 0)
             return usage();
     }
     return 0;
@@ -187,6 +195,7 @@ int main(int argc, char **argv)
     if (getpid() == 1)
         prctl(PR_SET_DUMPABLE, 0); /* /proc/1 is not for root inside */
     umask(022);
+    v.oom = (struct oom){.fd = STDIN_FILENO, .limit_mb = o.memory_mb};
     v.loop = loop_new(&e);
     v.default_user = mem_strdup("root");
     v.fixed_env = fixed_env();

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "net/core/stream.h"
 #include "process_exit.h"
 #include "spawn.h"
@@ -63,7 +64,9 @@ struct proc {
     size_t nslots;
     bool pty;               /* all output is out[0] */
     bool exited, impatient; /* impatient: its end waits for no output */
+    bool starved;           /* a process was killed for memory */
     int status;
+    uint64_t oom_before;
 };
 
 struct procs {
@@ -181,6 +184,13 @@ static void tell_end(void *arg)
     struct proc *p = arg;
     struct proc_end end;
     process_exit_text(p->status, &end);
+    if (end.failed)
+        str_fmt(end.error, sizeof(end.error), "%s", end.status);
+    if (end.failed && p->starved)
+        str_fmt(end.error, sizeof(end.error),
+                "%s (a process was killed for lack of memory: the sandbox has "
+                "%llu MiB)",
+                end.status, (unsigned long long)p->table->envd->oom.limit_mb);
     for (size_t i = 0; i < p->nslots; i++) {
         if (!p->slots[i].watch)
             continue;
@@ -259,6 +269,9 @@ static void exited(struct proc *p, int status)
 {
     p->exited = true;
     p->status = status;
+    /* What we end ourselves is no surprise. */
+    p->starved = !p->impatient && status != 0 &&
+                 oom_tell(&p->table->envd->oom, p->oom_before);
     check_end(p);
 }
 
@@ -465,6 +478,7 @@ static int launch(struct proc *p, const struct proc_spec *s,
     plan->fds[0] = s->input || s->pty ? io.in[0] : p->table->null;
     plan->fds[1] = s->pty ? io.in[0] : io.out[1];
     plan->fds[2] = s->pty ? io.in[0] : io.err[1];
+    p->oom_before = oom_count(&p->table->envd->oom);
     int r = spawn_start(plan, &p->pid, &p->report, e);
     if (r == 0) {
         r = attach(p, &io, e);

@@ -19,7 +19,8 @@ struct proc_end {
     int code;    /* -1: by a signal */
     bool exited; /* by exit */
     char status[64];
-    bool failed; /* status is the error too */
+    bool failed; /* then error says how, with status in it */
+    char error[192];
 };
 
 /* What a watcher is told. None of these runs inside a call of proc_*, but start

@@ -202,7 +202,7 @@ static void feed_end(void *arg, const struct proc_end *end)
         buf_puts(&b, "\"exited\":true,");
     buf_printf(&b, "\"status\":\"%s\"", end->status);
     if (end->failed)
-        buf_printf(&b, ",\"error\":\"%s\"", end->status);
+        buf_printf(&b, ",\"error\":\"%s\"", end->error);
     buf_puts(&b, "}}}");
     send_event(f, b.data, b.len);
     buf_fini(&b);

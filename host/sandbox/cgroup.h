@@ -28,7 +28,7 @@ struct cgroup_limits {
 struct cgroup_usage {
     uint64_t cpu_ns, memory_bytes, memory_cache_bytes;
     unsigned pids;
-    bool oom_killed; /* the kernel has killed a member for memory */
+    uint64_t oom_kills; /* members that the kernel has killed for memory */
 };
 
 /* What limits sandboxes can have here. */

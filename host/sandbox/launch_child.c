@@ -410,7 +410,8 @@ static int arrange_descriptors(struct child *c)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
-    int in = fcntl(null, F_DUPFD_CLOEXEC, first);
+    int in = c->plan->input;
+    in = fcntl(in < 0 ? null : in, F_DUPFD_CLOEXEC, first);
     int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
     int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
     int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);

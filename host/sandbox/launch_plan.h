@@ -21,6 +21,7 @@ enum {
 struct launch_plan {
     const struct launcher_spec *spec;
     int parent_sock, sock;       /* a pair */
+    int input;                   /* of the program; -1: /dev/null */
     char names[LAUNCH_TREES][5]; /* "l0", ..., "u": mount points */
     char overlay[1024];          /* options of the root's mount */
     char shm[48];                /* options of /dev/shm */

@@ -280,6 +280,9 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     FD_AUTO int mine = pair[0];
     FD_AUTO int childs = pair[1];
     FD_AUTO int cgroup = cgroup_fd(c->cgroup);
+    FD_AUTO int events =
+        p->spec->memory_events ? cgroup_memory_events(c->cgroup) : -1;
+    p->input = events;
     p->parent_sock = mine;
     p->sock = childs;
     pid_t pid = clone_child(p, cgroup, &c->pidfd);

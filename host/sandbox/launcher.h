@@ -56,6 +56,9 @@ struct launcher_spec {
     /* Filled with the sockets that all connections come to, the caller's, or
      * with why there are none; NULL: lo has no route. */
     struct netns_sockets *net;
+    /* Standard input is the file of cgroup_memory_events, where there is one,
+     * in place of /dev/null. */
+    bool memory_events;
     uint64_t shm_bytes; /* /dev/shm size, 0: 64 MiB */
 };
 

@@ -21,6 +21,7 @@ local REMEDIES = {
     [401] = "check E2B_API_KEY (or the option api_key); E2BLUA_BACKEND=local needs none",
 }
 local CODE_KINDS = { sandbox_snapshot_guest_agent_unresponsive = "guest_unresponsive" }
+local STARVED <const> = "sandbox_out_of_memory"
 
 ---@class e2b.api.Request
 ---@field op string the SDK's call, for errors
@@ -43,7 +44,7 @@ local function failure(config, req, status, headers, body)
     local message = STATUS_TEXTS[status]
     if message then
         message = text ~= "" and message .. " - " .. text or message
-    elseif status == 404 and req.not_found_text then
+    elseif status == 404 and req.not_found_text and code ~= STARVED then
         message = req.not_found_text
     else
         message = ("%d: %s"):format(status, text ~= "" and text or "(an answer without text)")

@@ -13,7 +13,8 @@ local DEFAULT_TIMEOUT <const> = 60
 ---@field stdout string bytes as they came
 ---@field stderr string
 ---@field exit_code integer -1 when a signal ended it
----@field error? string "exit status 3", "signal: killed"
+---@field error? string "exit status 3", "signal: killed"; of one for which a process was killed for
+--- lack of memory it says so
 
 ---A command that runs in a sandbox. Its output is read as it comes and kept.
 ---@class e2b.CommandHandle
@@ -169,6 +170,10 @@ local function result_of(self, op)
     end
     local what = result.exit_code < 0 and ("was ended by a signal (%s)"):format(
         result.error or "unknown") or "exited with code " .. result.exit_code
+    local more = (result.error or ""):match("^exit status %d+ (%(.+%))$")
+    if more then -- why, as far as the daemon knows
+        what = what .. " " .. more
+    end
     local line = last_line(result.stderr)
     Error.raise("command_exit", "the command " .. what .. (line ~= "" and ": " .. line or ""),
         { op = op, result = result })

@@ -30,6 +30,7 @@ local KINDS = {
     invalid_argument = false,
     dockerfile_syntax = "invalid_argument",
     not_enough_space = false,
+    out_of_memory = "sandbox",
     not_found = false,
     file_not_found = "not_found",
     sandbox_not_found = "not_found",

@@ -81,6 +81,21 @@ local function unreachable(conn, op, why, cause)
         { op = op, deadline = "sandbox", cause = cause })
 end
 
+-- The answer of an engine that saw the sandbox end for want of memory, or nil.
+local function out_of_memory(conn, op, object, cause)
+    if object and object.error_code == "sandbox_out_of_memory" then
+        local how = tostring(object.message):match("it (.*)$") or "ran out of memory"
+        return Error.new("out_of_memory", ("%s: the sandbox %s is not running: it %s"):format(op,
+            conn.sandbox_id, how), {
+            op = op,
+            code = object.error_code,
+            cause = cause,
+            remedy = "build its template with a larger memory_mb; files under /run and /dev/shm " ..
+                "are in memory, too",
+        })
+    end
+end
+
 local function headers_for(conn, extra)
     local headers = {
         ["E2b-Sandbox-Id"] = conn.sandbox_id,
@@ -106,7 +121,10 @@ local function probe(conn, op)
         timeout = PROBE_TIMEOUT,
         idle_timeout = PROBE_TIMEOUT,
     })
-    return status, status and transport.message(body, {})
+    if not status then
+        return nil
+    end
+    return status, transport.message(body, {})
 end
 
 -- The error for a connection that failed: the sandbox may be gone.
@@ -114,9 +132,12 @@ local function after_failure(conn, op, err)
     if err.kind ~= "network" and err.kind ~= "protocol" and err.kind ~= "timeout" then
         return err
     end
-    local status, text = probe(conn, op)
+    local status, text, object = probe(conn, op)
     if status == 502 then
-        if text:find("was not found", 1, true) then
+        local starved = out_of_memory(conn, op, object, err)
+        if starved then
+            return starved
+        elseif text:find("was not found", 1, true) then
             return not_running(conn, op, err)
         end
         return unreachable(conn, op, text, err)
@@ -174,6 +195,10 @@ end
 -- The error of an answer with another status than 200 on an RPC URL.
 local function rpc_failure(conn, call, status, body)
     local text, object = transport.message(body, secrets_of(conn))
+    local starved = out_of_memory(conn, call.op, object)
+    if starved then
+        return starved
+    end
     local code = object and object.code
     if type(code) ~= "string" then
         code = STATUS_CODES[math.type(code) == "integer" and code or status] or "unknown"
@@ -189,8 +214,11 @@ end
 ---@param not_found? string kind of a 404
 ---@return e2b.Error
 function M.http_failure(conn, op, status, body, not_found)
-    local text = transport.message(body, secrets_of(conn))
-    if status == 502 then
+    local text, object = transport.message(body, secrets_of(conn))
+    local starved = out_of_memory(conn, op, object)
+    if starved then
+        return starved
+    elseif status == 502 then
         if text:find("was not found", 1, true) then
             return not_running(conn, op)
         end

@@ -562,7 +562,7 @@ function Sandbox:is_running(opts, ...)
     if not status then
         -- Its end in this moment breaks the connection.
         err = rpc.after_failure(conn, op, err)
-        if err.kind == "sandbox_not_running" then
+        if err.kind == "sandbox_not_running" or err.kind == "out_of_memory" then
             return false
         end
         Error.raise(err)

@@ -134,7 +134,8 @@ function Builds:in_sandbox(build, layers, context, fn)
     build.network_note = box.no_network or E.egress:note(id)
     if not ok then
         local usage = box.handle:usage()
-        if usage and usage.oom_killed and Error.is(err) then
+        if usage and usage.oom_kills > 0 and Error.is(err) and
+            not err.message:find("lack of memory", 1, true) then
             err.message = err.message ..
                 (" (out of memory: the step has %d MiB)"):format(build.memory_mb)
         end

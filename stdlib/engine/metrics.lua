@@ -81,6 +81,7 @@ local function sample(record)
     local seen = ask(record)
     local now = state.now()
     local usage = record.handle:usage()
+    record.oom_seen = usage and usage.oom_kills or 0
     local metrics = record.metrics
     metrics[#metrics + 1] = merge(record, seen, usage, now)
     if #metrics > KEPT then
@@ -93,6 +94,7 @@ end
 function M.begin(record)
     record.metrics = {}
     record.measured = task.cond()
+    record.oom_seen = 0
     record.usage = { cpu_ns = 0, at = state.now() }
 end
 

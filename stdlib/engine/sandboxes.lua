@@ -22,6 +22,7 @@ local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
 local DISK_MB <const> = 0
+local ENDED_KEPT <const> = 64
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
     "::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\te2b\n"
@@ -32,7 +33,7 @@ Boxes.__index = Boxes
 ---@param E table the engine: state, paths, proxy, boot_id
 ---@return table
 function M.new(E)
-    return setmetatable({ E = E, live = {}, count = 0, changed = task.cond(),
+    return setmetatable({ E = E, live = {}, starved = {}, count = 0, changed = task.cond(),
         logs = logs.new() }, Boxes)
 end
 
@@ -302,12 +303,21 @@ function Boxes:open(record, build, want)
     return wire_sandbox(E, record)
 end
 
+-- Commands are killed for memory before envd is. A count that had been seen before it ended is not
+-- why it ended.
+local function starved(record)
+    local usage = record.handle:usage()
+    if usage and usage.oom_kills > record.oom_seen then
+        return ("ran out of memory (it had %d MiB)"):format(record.memory_mb)
+    end
+end
+
 -- Waits for the process: envd may be killed from outside, or for memory.
 function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
-        local usage = record.handle:usage()
-        local why = tostring(how) .. (usage and usage.oom_killed and ", out of memory" or "")
+        record.starved = starved(record)
+        local why = tostring(how) .. (record.starved and ", it " .. record.starved or "")
         log.warn("sandbox %s ended by itself (%s)", record.id, why)
         self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))
         self:end_it(record)
@@ -329,7 +339,8 @@ function Boxes:end_it(record)
     end
     record.state = "killing"
     task.shield(function()
-        self.E.proxy:remove(record.id)
+        self.E.proxy:remove(record.id, record.starved)
+        self:remember(record)
         self:discard(record)
         self.live[record.id] = nil
         self.count = self.count - 1
@@ -340,6 +351,17 @@ function Boxes:end_it(record)
         self.changed:broadcast()
         log.info("sandbox %s is gone", record.id)
     end)
+end
+
+-- Of one that ran out of memory the next calls say so.
+function Boxes:remember(record)
+    if record.starved then
+        self.starved[record.id] = record.starved
+        table.insert(self.starved, record.id)
+        if #self.starved > ENDED_KEPT then
+            self.starved[table.remove(self.starved, 1)] = nil
+        end
+    end
 end
 
 ---Kills all, side by side.
@@ -409,7 +431,11 @@ function Boxes:find(id)
         http.fail(400, "Invalid sandbox ID")
     end
     local record = self.live[plain]
-    if not record or record.state == "killing" then
+    local starved_how = self.starved[plain] or record and record.starved
+    if starved_how then
+        http.fail(404, ("Sandbox %q is not running: it %s"):format(plain, starved_how),
+            "sandbox_out_of_memory")
+    elseif not record or record.state == "killing" then
         http.fail(404, ("Sandbox %q doesn't exist or you don't have access to it"):format(plain))
     end
     return record

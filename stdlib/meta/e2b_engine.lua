@@ -34,7 +34,7 @@ function Proxy:add(box) end
 
 --- Resets the open connections.
 ---@param id string
-function Proxy:remove(id) end
+function Proxy:remove(id, starved) end
 
 ---@return integer exchanges  under way
 function Proxy:open() end
@@ -60,7 +60,7 @@ function Box:wait(seconds) end
 function Box:info() end
 
 ---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
---- oom_killed: boolean}|nil usage
+--- oom_kills: integer}|nil usage
 ---@return e2b.Error? err
 function Box:usage() end
 
@@ -147,6 +147,13 @@ function M.probe_nf_tables() end
 ---@return integer? bytes  free for this user
 ---@return e2b.Error? err
 function M.probe_space(dir) end
+
+--- What limits sandboxes can have here, found by a trial group.
+---@return {cpu: boolean, memory: boolean, swap: boolean, pids: boolean, freeze: boolean,
+--- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0 none;
+--- where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
+---@return e2b.Error? err
+function M.limits() end
 
 ---@return integer? count  of certificate authorities beyond the distribution's
 ---@return e2b.Error? err

@@ -59,7 +59,7 @@ t.test("a step that takes more memory than it has says so", function()
     rig.needs_limits(rig.sandbox())
     local e = fails(world.template():run_cmd("python3 -c 'bytearray(500 << 20)'"),
         { memory_mb = 256 })
-    t.match(e.message, "out of memory: the step has 256 MiB")
+    t.match(e.message, "killed for lack of memory: the sandbox has 256 MiB")
 end)
 
 t.test("an unknown user of a command", function()

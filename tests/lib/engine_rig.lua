@@ -82,6 +82,33 @@ function M.needs_limits(sandbox)
     end
 end
 
+--- The folder of a sandbox's cgroup, by v1's or v2's layout.
+---@param id string
+---@param controller string
+---@param home? table default that of $E2BLUA_HOME
+function M.group_of(id, controller, home)
+    local name = "e2blua/" .. hash.sha256((home and home.paths or paths.of()).home):sub(1, 12) ..
+        "/" .. id
+    for _, root in ipairs { "/sys/fs/cgroup/" .. controller, "/sys/fs/cgroup" } do
+        if fs.stat(root .. "/" .. name) then
+            return root .. "/" .. name
+        end
+    end
+    error("no cgroup of " .. id .. " with " .. controller)
+end
+
+--- The host's number of a sandbox's pid 1.
+---@return integer
+function M.pid_of(id, home)
+    local members = fs.read_file(M.group_of(id, "freezer", home) .. "/cgroup.procs")
+    for pid in members:gmatch("%d+") do
+        if fs.read_file("/proc/" .. pid .. "/status"):find "\nNSpid:\t%d+\t1\n" then
+            return math.tointeger(pid)
+        end
+    end
+    error("no pid 1 in " .. id)
+end
+
 --- Skips a test where no program can gain rights (a root made by bwrap).
 function M.needs_sudo()
     if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then

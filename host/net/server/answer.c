@@ -3,6 +3,7 @@
 #include "answer.h"
 
 #include "base/json.h"
+#include "base/str.h"
 #include "route.h"
 
 #include <string.h>
@@ -56,6 +57,25 @@ void answer_not_found(struct httpd_req *r, const char *id)
     put_field(&b, "sandboxId", id);
     put_field(&b, "message", "The sandbox was not found");
     send_json(r, 502, &b);
+}
+
+void answer_starved(struct httpd_req *r, const char *id, int port,
+                    const char *why)
+{
+    bool call =
+        port == ROUTE_ENVD_PORT && !route_is(httpd_head(r)->target, "/health");
+    struct buf b;
+    char text[256];
+    str_fmt(text, sizeof(text), "The sandbox was not found: it %s", why);
+    if (route_browser(httpd_head(r))) {
+        page(r, 502, "Sandbox Not Found", id, text);
+        return;
+    }
+    buf_init(&b);
+    put_field(&b, "sandboxId", id);
+    put_field(&b, "message", text);
+    put_field(&b, "error_code", "sandbox_out_of_memory");
+    send_json(r, call ? 500 : 502, &b);
 }
 
 static void port_answer(struct httpd_req *r, const char *id, int port,

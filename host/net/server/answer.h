@@ -6,6 +6,10 @@
 #include "net/core/httpd.h"
 
 void answer_not_found(struct httpd_req *r, const char *id);
+/* It ran out of memory; why goes on with "it ". Clients take 502 for a timeout,
+ * but on /health for "not running": envd's other calls get 500. */
+void answer_starved(struct httpd_req *r, const char *id, int port,
+                    const char *why);
 void answer_closed_port(struct httpd_req *r, const char *id, int port);
 /* The server took the connection and ended it without an answer. */
 void answer_no_answer(struct httpd_req *r, const char *id, int port);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONNECT_MS = 5000, RETRY_MS = 5 };
+enum { CONNECT_MS = 5000, RETRY_MS = 5, DYING_MS = 2000 };
 
 struct exchange {
     struct exchange *next, **at; /* in the sandbox's list */
@@ -78,15 +78,32 @@ static struct httpd_req *leave(struct exchange *x)
     return req;
 }
 
-/* Nothing answers behind the port (for envd: the sandbox has ended). */
+static void dead(void *arg)
+{
+    struct exchange *x = arg;
+    const char *id = x->to.id;
+    answer_not_found(leave(x), id);
+}
+
+/* Nothing answers behind the port. Of envd: the sandbox is dying; its last
+ * process goes a moment later, then exchange_reset_all says how it ended. */
 static void refuse(struct exchange *x)
 {
     struct exchange_to to = x->to;
-    struct httpd_req *req = leave(x);
-    if (to.port == ROUTE_ENVD_PORT)
-        answer_not_found(req, to.id);
-    else
-        answer_closed_port(req, to.id, to.port);
+    if (to.port != ROUTE_ENVD_PORT) {
+        answer_closed_port(leave(x), to.id, to.port);
+        return;
+    }
+    handover_cancel(x->wait);
+    stream_connect_cancel(x->connect);
+    if (x->up)
+        stream_close(x->up, false);
+    x->wait = NULL;
+    x->connect = NULL;
+    x->up = NULL;
+    x->up_failed = true;
+    loop_timer_stop(x->retry);
+    loop_after(x->loop, DYING_MS, dead, x, &x->retry);
 }
 
 /* The server's side broke before its answer was complete. */
@@ -450,14 +467,17 @@ void exchange_start(struct exchange_list *list, struct httpd_req *req,
         dial_port(x, AF_INET);
 }
 
-void exchange_reset_all(struct exchange_list *list)
+void exchange_reset_all(struct exchange_list *list, const char *starved)
 {
     while (list->first) {
         struct exchange *x = list->first;
         /* The analyzer does not follow `at`, through which the freed one has
          * left the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         const char *id = x->to.id;
-        if (x->req && !x->began)
+        int port = x->to.port;
+        if (x->req && !x->began && starved)
+            answer_starved(leave(x), id, port, starved);
+        else if (x->req && !x->began)
             answer_not_found(leave(x), id);
         else if (x->req)
             httpd_reset(leave(x));

@@ -28,8 +28,9 @@ struct exchange_to {
  * failure is answered to the client. */
 void exchange_start(struct exchange_list *list, struct httpd_req *req,
                     const struct exchange_to *to);
-/* Ends them all, for the sandbox has ended: who waits for an answer gets 502,
- * where one has begun the client's connection is reset. */
-void exchange_reset_all(struct exchange_list *list);
+/* Ends them all, for the sandbox has ended: who waits for an answer gets 502
+ * (starved not NULL: what answer_starved says), where one has begun the
+ * client's connection is reset. */
+void exchange_reset_all(struct exchange_list *list, const char *starved);
 
 #endif

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { BOX_LIMIT = 1000 };
+enum { BOX_LIMIT = 1000, ENDED_KEPT = 64 };
 
 struct box {
     struct box *next;
@@ -21,10 +21,16 @@ struct box {
     struct exchange_list open;
 };
 
+struct ended {
+    char id[80], why[160];
+};
+
 struct proxy {
     struct loop *loop;
     int run_dir;
     struct box *boxes;
+    struct ended ended[ENDED_KEPT]; /* a ring */
+    unsigned nended;
 };
 
 struct proxy *proxy_new(struct loop *l, int run_dir)
@@ -35,9 +41,9 @@ struct proxy *proxy_new(struct loop *l, int run_dir)
     return p;
 }
 
-static void box_free(struct box *b)
+static void box_free(struct box *b, const char *starved)
 {
-    exchange_reset_all(&b->open);
+    exchange_reset_all(&b->open, starved);
     handover_free(b->hand);
     if (b->token)
         mem_wipe(b->token, strlen(b->token));
@@ -56,7 +62,7 @@ void proxy_free(struct proxy *p)
     while (p->boxes) {
         struct box *b = p->boxes;
         p->boxes = b->next;
-        box_free(b);
+        box_free(b, NULL);
     }
     free(p);
 }
@@ -80,15 +86,42 @@ void proxy_add(struct proxy *p, const struct proxy_box *cfg)
     p->boxes = b;
 }
 
-void proxy_remove(struct proxy *p, const char *id)
+static void remove_box(struct proxy *p, const char *id, const char *starved)
 {
     for (struct box **at = &p->boxes; *at; at = &(*at)->next)
         if (strcmp((*at)->id, id) == 0) {
             struct box *b = *at;
             *at = b->next;
-            box_free(b);
+            box_free(b, starved);
             return;
         }
+}
+
+void proxy_remove(struct proxy *p, const char *id)
+{
+    remove_box(p, id, NULL);
+}
+
+void proxy_remove_starved(struct proxy *p, const char *id, const char *why)
+{
+    struct ended *x = &p->ended[p->nended++ % ENDED_KEPT];
+    str_fmt(x->id, sizeof(x->id), "%s", id);
+    str_fmt(x->why, sizeof(x->why), "%s", why);
+    remove_box(p, id, why);
+}
+
+/* Nothing is known of id. */
+static void answer_unknown(const struct proxy *p, struct httpd_req *r,
+                           const struct route *to)
+{
+    for (int i = 0; i < ENDED_KEPT; i++) {
+        const struct ended *x = &p->ended[i];
+        if (*x->id && strcmp(x->id, to->id) == 0) {
+            answer_starved(r, to->id, to->port, x->why);
+            return;
+        }
+    }
+    answer_not_found(r, to->id);
 }
 
 unsigned proxy_open(const struct proxy *p)
@@ -242,7 +275,7 @@ bool proxy_take(struct proxy *p, struct httpd_req *r)
     else if (to.kind == ROUTE_SIGNED)
         pass_signed(p, r);
     else if (!b)
-        answer_not_found(r, to.id);
+        answer_unknown(p, r, &to);
     else if (to.port == ROUTE_ENVD_PORT)
         pass_envd(p, b, r);
     else

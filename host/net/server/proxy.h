@@ -22,7 +22,10 @@ void proxy_free(struct proxy *p); /* removes all; NULL is fine */
 /* Copies b. An id that is there already is replaced. */
 void proxy_add(struct proxy *p, const struct proxy_box *b);
 void proxy_remove(struct proxy *p, const char *id); /* unknown: nothing */
-unsigned proxy_open(const struct proxy *p);         /* exchanges now open */
+/* The same for one that ran out of memory; for a while what it is asked is
+ * answered with why, as in "it ran out of memory". */
+void proxy_remove_starved(struct proxy *p, const char *id, const char *why);
+unsigned proxy_open(const struct proxy *p); /* exchanges now open */
 /* false: the request is the control plane's. true: it is taken and will be
  * answered. */
 bool proxy_take(struct proxy *p, struct httpd_req *r);
