@@ -427,10 +427,27 @@ static int arrange_descriptors(struct child *c)
     return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
+/* Lowers it; what the caller has less of stays. */
+static int lower_limit(int which, uint64_t n)
+{
+    struct rlimit r;
+    if (n == 0)
+        return 0;
+    if (getrlimit((__rlimit_resource_t)which, &r) < 0)
+        return -1;
+    if (r.rlim_max > n)
+        r.rlim_max = n;
+    if (r.rlim_cur > r.rlim_max)
+        r.rlim_cur = r.rlim_max;
+    return setrlimit((__rlimit_resource_t)which, &r);
+}
+
 static int set_limits(struct child *c)
 {
     struct rlimit r;
-    (void)c;
+    if (lower_limit(RLIMIT_DATA, c->plan->data_bytes) < 0 ||
+        lower_limit(RLIMIT_NPROC, c->plan->processes) < 0)
+        return -1;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return -1;
     if (r.rlim_max > LAUNCHER_NOFILE)
@@ -443,7 +460,8 @@ static int set_limits(struct child *c)
 
 static int load_filter(struct child *c)
 {
-    (void)c;
+    if (c->plan->ids.grade == ROOTLESS_ONE && seccomp_load_fakes() < 0)
+        return -1;
     return seccomp_load_table();
 }
 

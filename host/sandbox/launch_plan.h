@@ -28,6 +28,10 @@ struct launch_plan {
     char inotify[16];
     struct netns_plan net; /* when spec->net */
     struct rootless_ids ids;
+    /* What stands in for a limit that no cgroup holds: of one process, and of
+     * one user inside; 0: none. */
+    uint64_t data_bytes;
+    unsigned processes;
 };
 
 /* What the child says: LAUNCH_READY, LAUNCH_MOUNTS (answered by two mounts,

@@ -319,6 +319,10 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
         out->cgroup[0] = '\0';
         return err_wrap(e, "sandbox %s", s->id);
     }
+    if (strstr(out->missing, "memory"))
+        plan.data_bytes = s->limits.memory_bytes;
+    if (strstr(out->missing, "pids"))
+        plan.processes = s->limits.pids;
     if (start(&plan, out, e) == 0)
         return 0;
     if (s->net)
