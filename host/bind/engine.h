@@ -14,6 +14,8 @@ void engine_egress_open(lua_State *L);   /* egress(), egress_policy() */
 void engine_probe_open(lua_State *L);    /* probe_...() for doctor */
 void engine_rootless_open(lua_State *L); /* rootless_...() */
 
+const char *engine_grade(int grade); /* name of an enum rootless_grade */
+
 struct netns_sockets;
 /* Of the box at idx (raises else), still the box's own. */
 struct netns_sockets *engine_box_sockets(lua_State *L, int idx);

@@ -29,16 +29,21 @@ static int l_join(lua_State *L)
     return 1;
 }
 
-/* rootless_grade() -> "root" | "range" | "one": the ids that sandboxes of this
- * process have */
-static int l_grade(lua_State *L)
+const char *engine_grade(int grade)
 {
     static const char *const names[] = {[ROOTLESS_NOT] = "root",
                                         [ROOTLESS_RANGE] = "range",
                                         [ROOTLESS_ONE] = "one"};
+    return names[grade];
+}
+
+/* rootless_grade() -> "root" | "range" | "one": the ids that sandboxes of this
+ * process have */
+static int l_grade(lua_State *L)
+{
     struct rootless_ids ids;
     rootless_ids(&ids);
-    lua_pushstring(L, names[ids.grade]);
+    lua_pushstring(L, engine_grade(ids.grade));
     return 1;
 }
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 const char *const image_recipe[] = {
-    "# e2blua base image, recipe 2. Arguments: root folder, work folder.\n"
+    "# e2blua base image, recipe 3. Arguments: root folder, work folder.\n"
     "set -eu\n"
     "root=$1 work=$2\n"
     "# What runs here is root with a package manager: in this mount namespace "
@@ -162,7 +162,12 @@ const char *const image_recipe[] = {
     "    > \"$root/etc/apt/sources.list\"\n"
     "grep '^Acquire::Check-' \"$work/apt.conf\" \\\n"
     "    > \"$root/etc/apt/apt.conf.d/90mirror\" || :\n"
-    "rm -rf \"$root\"/root/.npm \"$root\"/tmp/* \"$root\"/etc/passwd- \\\n"
+    "# mmdebstrap keeps its apt configuration there: without it, apt would "
+    "turn "
+    "to\n"
+    "# this machine's own lists.\n"
+    "find \"$root/tmp\" -mindepth 1 ! -name 'mmdebstrap.*' -delete\n"
+    "rm -rf \"$root\"/root/.npm \"$root\"/etc/passwd- \\\n"
     "    \"$root\"/etc/group- \"$root\"/etc/shadow- \"$root\"/etc/gshadow- \\\n"
     "    \"$root/etc/machine-id\" \"$root/var/lib/dbus/machine-id\" \\\n"
     "    \"$root/var/cache/ldconfig/aux-cache\" "
