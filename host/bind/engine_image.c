@@ -4,6 +4,7 @@
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/image.h"
+#include "sandbox/rootless.h"
 #include "work.h"
 
 #include <lauxlib.h>
@@ -138,11 +139,16 @@ static int l_maker(lua_State *L)
     return 1;
 }
 
-/* image_ready(cache) -> layer id | nil */
+/* image_ready(cache [, grade]) -> layer id | nil; grade: of rootless_grade,
+ * this process's by default */
 static int l_ready(lua_State *L)
 {
     char id[65];
-    if (image_base_ready(luaL_checkstring(L, 1), id))
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    const char *one = engine_grade(ROOTLESS_ONE);
+    const char *grade = luaL_optstring(L, 2, engine_grade(ids.grade));
+    if (image_base_ready(luaL_checkstring(L, 1), strcmp(grade, one) == 0, id))
         lua_pushstring(L, id);
     else
         lua_pushnil(L);

@@ -13,11 +13,13 @@
 #include "image_recipe.h"
 #include "layers.h"
 #include "rootless.h"
+#include "seccomp.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -52,7 +54,7 @@ static void recipe_text(struct buf *b)
         buf_puts(b, *p);
 }
 
-static int id_of(const struct buf *pem, char id[65], struct err *e)
+static int id_of(const struct buf *pem, bool one_id, char id[65], struct err *e)
 {
     struct utsname machine;
     struct buf b = {0};
@@ -62,24 +64,26 @@ static int id_of(const struct buf *pem, char id[65], struct err *e)
     buf_printf(&b, "\n%s\n", machine.machine);
     if (pem->len)
         buf_append(&b, pem->data, pem->len);
+    if (one_id)
+        buf_puts(&b, "one id\n");
     hash_hex(b.data, b.len, id);
     buf_fini(&b);
     return 0;
 }
 
-int image_base_id(char id[65], struct err *e)
+int image_base_id(bool one_id, char id[65], struct err *e)
 {
     struct buf pem = {0};
     int failed = cacerts_extra(&cacerts_system, &pem, e);
     if (!failed)
-        failed = id_of(&pem, id, e);
+        failed = id_of(&pem, one_id, id, e);
     buf_fini(&pem);
     return failed;
 }
 
-bool image_base_ready(const char *cache_dir, char id[65])
+bool image_base_ready(const char *cache_dir, bool one_id, char id[65])
 {
-    if (image_base_id(id, NULL))
+    if (image_base_id(one_id, id, NULL))
         return false;
     int FD_AUTO cache = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return cache >= 0 && layers_have(cache, id);
@@ -189,7 +193,7 @@ static bool take_output(struct making *k)
 
 /* Proxies, the npm registry and little else: keys that the environment holds
  * are none of the package scripts' business. Free the array only. */
-static char **child_env(char *lang)
+static char **child_env(char *lang, char *one_id)
 {
     static const char *const KEEP[] = {
         "PATH=",       "HOME=",        "npm_config_",  "NPM_CONFIG_",
@@ -200,30 +204,42 @@ static char **child_env(char *lang)
     size_t n = 0, have = 0;
     while (environ[have])
         have++;
-    char **env = mem_array(have + 2, sizeof(*env));
+    char **env = mem_array(have + 3, sizeof(*env));
     for (size_t i = 0; i < have; i++)
         for (size_t j = 0; j < sizeof(KEEP) / sizeof(*KEEP); j++)
             if (str_starts(environ[i], KEEP[j])) {
                 env[n++] = environ[i];
                 break;
             }
-    env[n] = lang;
+    env[n++] = lang;
+    env[n] = one_id;
     return env;
 }
 
-static int spawn(struct making *k, char **argv, int out)
+/* One starting, by a thread of its own: the filter of one id is a thread's, and
+ * its children inherit it. */
+struct spawning {
+    struct making *k;
+    char **argv;
+    int out, code;
+};
+
+static void *spawn_now(void *arg)
 {
+    struct spawning *w = arg;
+    struct making *k = w->k;
+    bool one_id = k->ids.grade == ROOTLESS_ONE;
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t at;
     sigset_t none, all;
-    char lang[] = "LC_ALL=C.UTF-8";
-    char **env = child_env(lang);
+    char lang[] = "LC_ALL=C.UTF-8", one[] = "E2BLUA_ONE_ID=1";
+    char **env = child_env(lang, one_id ? one : NULL);
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&fa, out, 1);
-    posix_spawn_file_actions_adddup2(&fa, out, 2);
+    posix_spawn_file_actions_adddup2(&fa, w->out, 1);
+    posix_spawn_file_actions_adddup2(&fa, w->out, 2);
     posix_spawn_file_actions_addfchdir_np(&fa, k->work);
     if (k->userns >= 0)
         posix_spawn_file_actions_adddup2(&fa, k->userns, USERNS_FD);
@@ -233,14 +249,25 @@ static int spawn(struct making *k, char **argv, int out)
                                       POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&at, &none);
     posix_spawnattr_setsigdefault(&at, &all);
-    int code = posix_spawnp(&k->pid, argv[0], &fa, &at, argv, env);
+    w->code = one_id && seccomp_load_fakes() < 0
+                  ? errno
+                  : posix_spawnp(&k->pid, w->argv[0], &fa, &at, w->argv, env);
     posix_spawnattr_destroy(&at);
     posix_spawn_file_actions_destroy(&fa);
     free(env);
-    if (!code)
-        return 0;
-    errno = code;
-    return err_errno(k->err, NULL, "cannot start %s", argv[0]);
+    return NULL;
+}
+
+static int spawn(struct making *k, char **argv, int out)
+{
+    struct spawning w = {k, argv, out, 0};
+    pthread_t thread;
+    errno = pthread_create(&thread, NULL, spawn_now, &w);
+    if (errno)
+        return err_errno(k->err, NULL, "thread");
+    pthread_join(thread, NULL);
+    errno = w.code;
+    return w.code ? err_errno(k->err, NULL, "cannot start %s", argv[0]) : 0;
 }
 
 /* A user's folders are closed to root of the sandboxes' ids: it gets the work
@@ -523,7 +550,7 @@ int image_base_make_by(const char *cache_dir, char id[65],
                        "making the base image needs root of a user "
                        "namespace: let e2blua's engine make it");
     int failed = cacerts_extra(&cacerts_system, &k.pem, e) ||
-                 id_of(&k.pem, k.id, e) ||
+                 id_of(&k.pem, k.ids.grade == ROOTLESS_ONE, k.id, e) ||
                  layers_open(cache_dir, &k.cache, e) || make_in(&k);
     memcpy(id, k.id, sizeof(k.id));
     fd_close(&k.cache);

@@ -246,7 +246,6 @@ static int mount_dev(struct child *c)
                                            {"/proc/self/fd/2", "d/stderr"},
                                            {"pts/ptmx", "d/ptmx"}};
     const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
-    (void)c;
     if (make_dir("d", 0755) < 0 ||
         mount("tmpfs", "d", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0)
         return -1;
@@ -257,8 +256,11 @@ static int mount_dev(struct child *c)
     for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
         if (symlink(links[i][0], links[i][1]) < 0)
             return -1;
-    if (mount_on_new_dir("devpts", "d/pts", quiet,
-                         "newinstance,ptmxmode=0666,mode=0620,gid=5") < 0 ||
+    /* Terminals belong to the group tty. */
+    const char *pts = c->plan->ids.grade == ROOTLESS_ONE
+                          ? "newinstance,ptmxmode=0666,mode=0620"
+                          : "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    if (mount_on_new_dir("devpts", "d/pts", quiet, pts) < 0 ||
         mount_on_new_dir("tmpfs", "d/shm", MS_NOSUID | MS_NODEV, c->plan->shm) <
             0)
         return -1;

@@ -156,10 +156,11 @@ function M.gather()
     local dir = existing(p.cache)
     local uid = process.uid()
     local status = client.status(p)
+    local without_root = rootless(uid)
     local f = {
         uid = uid,
         user = user_name(uid),
-        rootless = rootless(uid),
+        rootless = without_root,
         newuidmap = in_path("newuidmap"),
         next_ids = M.next_ids(read("/etc/subuid"), read("/etc/subgid")),
         apparmor = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):find("^1") ~= nil,
@@ -180,7 +181,8 @@ function M.gather()
         space = engine.probe_space(dir) or 0,
         cache = p.cache,
         mmdebstrap = in_path("mmdebstrap"),
-        image = engine.image_ready(p.cache),
+        -- Of root and of a range it is the same.
+        image = engine.image_ready(p.cache, type(without_root) == "table" and without_root.grade or "range"),
         engine = status,
         engine_current = status ~= nil and status.build_id == paths.build_id(),
         cas = engine.extra_cas() or 0,
