@@ -204,6 +204,11 @@ $(B)/tests/host/sandbox/inside: tests/host/sandbox/inside.c
 	@mkdir -p $(@D)
 	$(SAY) CC $@
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
+# The benches' C half; static, as it runs in sandboxes too.
+$(B)/bench/probe: tests/bench/probe.c
+	@mkdir -p $(@D)
+	$(SAY) CC $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
 $(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
 $(B)/tests/host/envd/%: tests/host/envd/%.c $(B)/libenvd.a $(B)/libcore.a $(B)/libbase.a
 	@mkdir -p $(@D)
@@ -223,7 +228,7 @@ CHOSEN = $(foreach t,$(CTESTS),$(if $(T),$(if $(findstring $(T),$(t)),$(t)),$(t)
 
 test: deps-test ## set up, build, run all tests (T=name for some)
 	@$(MAKE) test-all
-build-tests: build-all $(CTESTS)
+build-tests: build-all $(CTESTS) $(B)/bench/probe
 test-all: build-tests
 	@sh tests/lib/run.sh $(B)/e2blua "$(T)" $(CHOSEN)
 
@@ -323,9 +328,9 @@ coverage: deps-test ## line coverage of the tests, under build/coverage
 docs: build-all ## the reference text under build/docs
 	@$(B)/e2blua tests/lib/docs.lua build/docs
 
-bench: deps-test ## measures beside peers; a table under build/
-	@$(MAKE) build-all
-	@$(B)/e2blua tests/bench/run.lua
+bench: deps-test ## measures beside peers (BENCH=name for some); build/bench/table.md
+	@$(MAKE) build-all $(B)/bench/probe
+	@sh tests/bench/run.sh $(B)/e2blua
 
 deps-check: ## packages that only check and fuzz need
 	@sh host/deps.sh run test check

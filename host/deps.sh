@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, running (and testing) need: only
 # those that are missing, saying which and why. Does nothing the second time.
-# Usage: deps.sh run [test] [check]
+# Usage: deps.sh run [test] [check] [bench]
 set -eu
 
 run='gcc:C-compiler libc6-dev:C-library make:build pkg-config:finds-libraries
@@ -23,6 +23,7 @@ python3-venv:the-official-E2B-clients procps:leak-checks util-linux:leak-checks'
 
 check='clang:second-compiler clang-tidy:lint clang-format:formatting
 cppcheck:lint lua-check:lint libclang-rt-14-dev:fuzzers'
+bench='bubblewrap:a-peer runc:a-peer podman:a-peer python3-venv:the-official-E2B-clients'
 
 sets=$*
 want=
@@ -31,7 +32,8 @@ for s in $sets; do
     run) want="$want $run" ;;
     test) want="$want $test" ;;
     check) want="$want $check" ;;
-    *) echo "deps.sh: unknown set '$s' (run, test, check)" >&2; exit 2 ;;
+    bench) want="$want $bench" ;;
+    *) echo "deps.sh: unknown set '$s' (run, test, check, bench)" >&2; exit 2 ;;
     esac
 done
 

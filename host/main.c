@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_BUG = 70 };
@@ -380,6 +381,17 @@ static int protected_main(lua_State *L)
     return 0;
 }
 
+/* An engine of many sandboxes and a script with many streams need more than
+ * the 1024 that a shell usually allows. */
+static void raise_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -389,6 +401,7 @@ int main(int argc, char **argv)
         return r - 1;
     if (o.verbose)
         log_open(STDERR_FILENO, LOG_DEBUG);
+    raise_limit();
     signal(SIGPIPE, SIG_IGN);
     struct call c = {argc, argv, &o, loop_new(&e), EXIT_BUG};
     lua_State *L = luaL_newstate();

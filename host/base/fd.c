@@ -2,12 +2,15 @@
 #include "fd.h"
 #include "str.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -258,4 +261,43 @@ int fd_memfd_sealed(const char *name, const void *p, size_t n, struct err *e)
               F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
         return err_errno(e, NULL, "seal memfd %s", name);
     return fd_take(&fd);
+}
+
+/* Entries of /proc/self/fd but the one that reads it. */
+static int count_open(void)
+{
+    int n = 0, fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        fd_close(&fd);
+        return -1;
+    }
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n - 3; /* . and .. and d itself */
+}
+
+bool fd_room(int n, int *open, int *limit)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur > INT_MAX)
+        return true;
+    int max = (int)r.rlim_cur, have = 0;
+    /* The lowest free number is always taken: with those above free, there is
+     * room. They are taken at most after a peak, and then we count. */
+    int probe = max > n ? fcntl(0, F_DUPFD_CLOEXEC, max - n) : -1;
+    bool room = probe == max - n;
+    fd_close(&probe);
+    if (!room) {
+        have = count_open();
+        /* Without a descriptor to count by there is no room either. */
+        room = have >= 0 && have <= max - n;
+        have = have < 0 ? max : have;
+    }
+    if (open)
+        *open = have;
+    if (limit)
+        *limit = max;
+    return room;
 }

@@ -20,6 +20,9 @@ int fd_pipe(int fds[2], struct err *e); /* O_CLOEXEC */
 int fd_write_all(int fd, const void *p, size_t n, struct err *e);
 /* Up to n bytes until EOF; returns the count. */
 ssize_t fd_read_all(int fd, void *p, size_t n, struct err *e);
+/* Whether n more descriptors can be opened; *open and *limit (may be NULL) say
+ * why not: how many there are, of how many. */
+bool fd_room(int n, int *open, int *limit);
 /* Sends/receives bytes with descriptors; recv sets close-on-exec, closes what
  * is over max, returns bytes (0 = EOF), *nfds counts. */
 ssize_t fd_send(int sock, const void *p, size_t n, const int *fds, int nfds,

@@ -54,15 +54,13 @@ void hash_hex(const void *p, size_t n, char out[65])
 
 int hash_fd(struct hash *h, int fd, struct err *e)
 {
-    enum { CHUNK = 128 * 1024 };
-    char *buf = mem_alloc(CHUNK);
+    char buf[32 * 1024];
     ssize_t r;
-    while ((r = read(fd, buf, CHUNK)) != 0) {
+    while ((r = read(fd, buf, sizeof(buf))) != 0) {
         if (r > 0)
             hash_update(h, buf, (size_t)r);
         else if (errno != EINTR)
             break;
     }
-    free(buf);
     return r < 0 ? err_errno(e, NULL, "read") : 0;
 }

@@ -12,6 +12,8 @@ int luaopen_e2b_engine(lua_State *L)
     engine_proxy_open(L);
     engine_box_open(L);
     engine_layers_open(L);
+    engine_gc_open(L);
+    engine_host_open(L);
     engine_image_open(L);
     engine_egress_open(L);
     engine_probe_open(L);

@@ -6,6 +6,7 @@
 #include "lutil.h"
 #include "sandbox/launcher.h"
 #include "sandbox/layers.h"
+#include "sandbox/leases.h"
 #include "work.h"
 
 #include <errno.h>
@@ -40,7 +41,7 @@ struct launch {
 };
 
 struct fds {
-    int cache, upper, run, log, api;
+    int cache, upper, run, log, api, lease;
     int layers[LAUNCHER_MAX_LAYERS];
     int nlayers;
 };
@@ -53,10 +54,27 @@ static int open_dir(const char *path, struct err *e)
     return fd;
 }
 
+/* Layers and the folder of a build step; its envd keeps the lease. */
+static int take_lease(const struct launch *l, struct fds *f, struct err *e)
+{
+    char folder[96];
+    const char *items[LAUNCHER_MAX_LAYERS + 1];
+    int n = 0;
+    for (; n < l->nlayers; n++)
+        items[n] = l->layers[n];
+    if (str_fmt(folder, sizeof(folder), "tmp/%s", l->id) == 0)
+        items[n++] = folder;
+    f->lease = leases_take(f->cache, l->id, items, n, e);
+    if (f->lease < 0)
+        return -1;
+    layers_touch(f->cache, l->layers[l->nlayers - 1]);
+    return 0;
+}
+
 static int open_all(const struct launch *l, struct fds *f, struct err *e)
 {
     char name[128];
-    if (layers_open(l->cache, &f->cache, e) < 0)
+    if (layers_open(l->cache, &f->cache, e) < 0 || take_lease(l, f, e) < 0)
         return -1;
     for (; f->nlayers < l->nlayers; f->nlayers++) {
         int fd = layers_fd(f->cache, l->layers[f->nlayers], e);
@@ -86,6 +104,7 @@ static void close_all(struct fds *f)
     fd_close(&f->run);
     fd_close(&f->log);
     fd_close(&f->api);
+    fd_close(&f->lease);
 }
 
 static int launch_run(struct work *w, struct err *e)
@@ -93,7 +112,7 @@ static int launch_run(struct work *w, struct err *e)
     static char arg0[] = "envd", arg1[] = "--memory-mb";
     char memory[24];
     struct launch *l = (struct launch *)w;
-    struct fds f = {-1, -1, -1, -1, -1, {0}, 0};
+    struct fds f = {-1, -1, -1, -1, -1, -1, {0}, 0};
     char *argv[] = {arg0, arg1, memory, NULL}, *envp[] = {NULL};
     int r = open_all(l, &f, e);
     str_fmt(memory, sizeof(memory), "%llu",
@@ -111,6 +130,7 @@ static int launch_run(struct work *w, struct err *e)
             .envp = envp,
             .pass_fds = &f.api,
             .npass = 1,
+            .keep_fd = f.lease,
             .log_fd = f.log,
             .hosts = l->hosts,
             .resolv_conf = l->resolv_conf,
@@ -122,6 +142,8 @@ static int launch_run(struct work *w, struct err *e)
         r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
     }
+    if (r < 0 && f.lease >= 0)
+        leases_forget(f.cache, l->id);
     close_all(&f);
     return r;
 }

@@ -12,7 +12,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
-/* layer_meta(cache, id) -> JSON text | nil when there is no such layer */
+/* layer_meta(cache, id) -> JSON text | nil when there is no such layer | nil,
+ * error when it is damaged */
 static int l_meta(lua_State *L)
 {
     const char *cache = luaL_checkstring(L, 1);
@@ -28,7 +29,12 @@ static int l_meta(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
+    int bad = layers_check(fd, id, &json, &e);
     fd_close(&fd);
+    if (bad < 0) {
+        buf_fini(&json);
+        return lutil_fail(L, &e);
+    }
     luaL_Buffer out;
     luaL_buffinit(L, &out);
     luaL_addlstring(&out, json.data, json.len);

@@ -1,4 +1,4 @@
-/* The engine's state for Lua: store(path) -> db. */
+/* The engine's state for Lua: store(path), store_rescue(path, aside) -> db. */
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/store.h"
@@ -35,6 +35,24 @@ static int l_store(lua_State *L)
     luaL_setmetatable(L, STORE_CLASS);
     *s = store_open(path, &e);
     return *s ? 1 : lutil_fail(L, &e);
+}
+
+/* store_rescue(path, aside) -> db, rows | nil, error: a damaged one becomes
+ * aside, a new one has what of it can be read */
+static int l_rescue(lua_State *L)
+{
+    struct err e = {0};
+    const char *path = luaL_checkstring(L, 1);
+    const char *aside = luaL_checkstring(L, 2);
+    uint64_t rows;
+    struct store **s = lua_newuserdatauv(L, sizeof(struct store *), 0);
+    *s = NULL;
+    luaL_setmetatable(L, STORE_CLASS);
+    *s = store_rescue(path, aside, &rows, &e);
+    if (!*s)
+        return lutil_fail(L, &e);
+    lua_pushinteger(L, (lua_Integer)rows);
+    return 2;
 }
 
 static int get_args(lua_State *L, struct store_value *v)
@@ -144,4 +162,6 @@ void engine_store_open(lua_State *L)
     lutil_class(L, "e2b.store.rows", rows, none);
     lua_pushcfunction(L, l_store);
     lua_setfield(L, -2, "store");
+    lua_pushcfunction(L, l_rescue);
+    lua_setfield(L, -2, "store_rescue");
 }

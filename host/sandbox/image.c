@@ -414,41 +414,36 @@ static int write_cas(struct making *k)
     return 0;
 }
 
-static void write_meta(struct buf *out, const char *id, const char *digest,
-                       uint64_t bytes)
+static void write_meta(struct buf *out, const char *id)
 {
     char at[32];
     time_t t = time(NULL);
     struct tm tm;
     gmtime_r(&t, &tm);
     strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", &tm);
-    json_t *v = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{}, s:s, s:I}", "id", id,
-                          "kind", "base", "created_at", at, "user", "user",
-                          "workdir", "/home/user", "env", "digest", digest,
-                          "size", (json_int_t)bytes);
+    json_t *v = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{}}", "id", id, "kind",
+                          "base", "created_at", at, "user", "user", "workdir",
+                          "/home/user", "env");
     json_write(out, v);
     json_decref(v);
 }
 
 static int publish(struct making *k)
 {
-    char digest[65];
-    uint64_t bytes;
     struct buf meta = {0};
     int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fs < 0)
         return err_errno(k->err, NULL, "the recipe left no root folder");
     tell(k, "writing it to the disk", 97);
-    /* A layer is never checked again: it must not come back from a power cut
-     * with its name but without its bytes. */
-    if (path_remove_tree(k->work, "work", k->err) ||
-        layers_measure(fs, digest, &bytes, k->err))
+    /* It must not come back from a power cut with its name but without its
+     * bytes. */
+    if (path_remove_tree(k->work, "work", k->err))
         return err_wrap(k->err, "base image");
     if (k->userns >= 0 && fchown(k->work, geteuid(), getegid()))
         return err_errno(k->err, NULL, "owner of the layer");
     if (syncfs(fs))
         return err_errno(k->err, NULL, "base image");
-    write_meta(&meta, k->id, digest, bytes);
+    write_meta(&meta, k->id);
     int failed = layers_publish(k->cache, k->name, k->id, meta.data, k->err);
     buf_fini(&meta);
     return failed;

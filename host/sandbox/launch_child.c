@@ -401,11 +401,12 @@ static int leave_old_root(struct child *c)
  */
 
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
- * descriptor that is still needed. */
+ * descriptor that is still needed. Before the limit is lowered: the parent's
+ * descriptors, which are all still open, may be more than it allows. */
 static int arrange_descriptors(struct child *c)
 {
     const struct launcher_spec *s = c->plan->spec;
-    int first = 3 + s->npass, pass[LAUNCHER_MAX_PASS];
+    int first = 3 + s->npass + (s->keep_fd > 0), pass[LAUNCHER_MAX_PASS];
     for (int i = 0; i < s->npass; i++)
         if ((pass[i] = fcntl(s->pass_fds[i], F_DUPFD_CLOEXEC, first)) < 0)
             return -1;
@@ -417,7 +418,9 @@ static int arrange_descriptors(struct child *c)
     int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
     int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
     int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);
-    if (sock < 0)
+    int keep =
+        s->keep_fd > 0 ? fcntl(s->keep_fd, F_DUPFD_CLOEXEC, first) : 0;
+    if (sock < 0 || keep < 0)
         return -1;
     c->sock = sock;
     c->exec_fd = prog;
@@ -426,6 +429,8 @@ static int arrange_descriptors(struct child *c)
     for (int i = 0; i < s->npass; i++)
         if (dup2(pass[i], 3 + i) < 0)
             return -1;
+    if (s->keep_fd > 0 && dup2(keep, first - 1) < 0)
+        return -1;
     return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
@@ -514,8 +519,8 @@ static const struct {
     {"place /dev, /proc, /sys, /run and /tmp", place_mounts},
     {"place /etc/hosts, resolv.conf and hostname", place_etc},
     {"unmount the old root", leave_old_root},
-    {"set resource limits", set_limits},
     {"arrange the descriptors", arrange_descriptors},
+    {"set resource limits", set_limits},
     {"load the system call filter", load_filter},
     {"drop capabilities", drop_capabilities},
     {"execute the program", NULL},

@@ -76,6 +76,12 @@ static int read_stat(pid_t pid, char *state, uint64_t *start)
     return rc;
 }
 
+int launcher_identity(pid_t pid, uint64_t *start_time)
+{
+    char state;
+    return read_stat(pid, &state, start_time);
+}
+
 bool launcher_alive(pid_t pid, uint64_t start_time)
 {
     char state;

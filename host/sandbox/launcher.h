@@ -48,6 +48,9 @@ struct launcher_spec {
     const int *pass_fds;
     int npass;
     int log_fd; /* -1: /dev/null */
+    /* Stays open in the program to its end, behind the others: a lock that
+     * lives as long as it does. 0: none. */
+    int keep_fd;
     /* Contents of bind-mounted /etc/hosts and /etc/resolv.conf; NULL: empty.
      * /etc/hostname is the hostname. */
     const char *hosts, *resolv_conf;
@@ -85,6 +88,8 @@ int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e);
 /* Takes the exit status of a finished child: 0 and *status as by waitpid, or
  * -1 when it still runs or was not our child. launcher_kill is still due. */
 int launcher_reap(struct launcher_child *c, int *status, struct err *e);
+/* Start time of a process, its identity beside the pid; -1: there is none. */
+int launcher_identity(pid_t pid, uint64_t *start_time);
 /* Is the process of this identity still there and no zombie? (The boot id is
  * the caller's to compare.) */
 bool launcher_alive(pid_t pid, uint64_t start_time);

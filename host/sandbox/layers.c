@@ -1,13 +1,11 @@
-/* Layers on disk: making, publishing by rename, leases by flock, digests. No
- * mounting, no meaning of what is in them. */
+/* Layers on disk: making, publishing by rename, setting aside what is damaged.
+ * No mounting, no meaning of what is in them. */
 #include "layers.h"
 
 #include "base/fd.h"
-#include "base/hash.h"
-#include "base/mem.h"
+#include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "rootless.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,8 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { META_MAX = 1 << 20, DEPTH_MAX = 1000 };
@@ -77,12 +74,15 @@ int layers_open(const char *cache, int *dirfd, struct err *e)
     int fd = open(cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(e, NULL, "cannot open the cache %s", cache);
-    if ((mkdirat(fd, "layers", 0700) && errno != EEXIST) ||
-        (mkdirat(fd, "tmp", 0700) && errno != EEXIST)) {
-        err_errno(e, NULL, "cannot make folders in the cache %s", cache);
-        fd_close(&fd);
-        return -1;
-    }
+    static const char *const folders[] = {"layers", "tmp", "leases", "roots",
+                                          "damaged"};
+    for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
+        if (mkdirat(fd, folders[i], 0700) && errno != EEXIST) {
+            err_errno(e, NULL, "cannot make %s in the cache %s", folders[i],
+                      cache);
+            fd_close(&fd);
+            return -1;
+        }
     *dirfd = fd;
     return 0;
 }
@@ -119,24 +119,13 @@ int layers_fd(int cache, const char *id, struct err *e)
     return fd;
 }
 
-int layers_lease(int cache, const char *id, struct err *e)
+void layers_touch(int cache, const char *id)
 {
     char path[128];
-    if (check_id(id, e))
-        return -1;
+    if (check_id(id, NULL))
+        return;
     layer_path(path, id, "");
-    int fd = openat(cache, path, DIR_FLAGS);
-    if (fd < 0)
-        return missing(id, e);
-    /* One that is being removed is locked exclusively, or already renamed. */
-    struct stat here, there;
-    if (flock(fd, LOCK_SH | LOCK_NB) || fstat(fd, &here) ||
-        fstatat(cache, path, &there, AT_SYMLINK_NOFOLLOW) ||
-        here.st_ino != there.st_ino || !layers_have(cache, id)) {
-        fd_close(&fd);
-        return missing(id, e);
-    }
-    return fd;
+    (void)utimensat(cache, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 int layers_meta(int cache, const char *id, struct buf *json, struct err *e)
@@ -203,12 +192,13 @@ static void drop_tmp(int cache, const char *name)
         path_remove_tree(tmp, name, NULL);
 }
 
-/* Out of sight by one rename, then gone; fd is the open layer. */
-static int remove_unused(int cache, const char *path, int fd, struct err *e)
+/* Out of sight by one rename, then gone. */
+int layers_remove(int cache, const char *id, struct err *e)
 {
-    char to[64], name[LAYERS_TMP_NAME];
-    if (flock(fd, LOCK_EX | LOCK_NB))
-        return 1;
+    char path[128], to[64], name[LAYERS_TMP_NAME];
+    if (check_id(id, e))
+        return -1;
+    layer_path(path, id, "");
     int FD_AUTO lock = layers_tmp(cache, name, e);
     if (lock < 0)
         return -1;
@@ -220,30 +210,38 @@ static int remove_unused(int cache, const char *path, int fd, struct err *e)
     return failed;
 }
 
-int layers_remove(int cache, const char *id, struct err *e)
-{
-    char path[128];
-    if (check_id(id, e))
-        return -1;
-    layer_path(path, id, "");
-    int fd = openat(cache, path, DIR_FLAGS);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(e, NULL, "layer %s", id);
-    int result = remove_unused(cache, path, fd, e);
-    fd_close(&fd);
-    return result;
-}
-
 /* One whose meta.json is missing (a full disk, a foreign hand) is in the way
  * of a new one. */
 static int make_way(int cache, const char *id, struct err *e)
 {
     if (layers_have(cache, id))
         return 0;
-    int in_use = layers_remove(cache, id, e);
-    if (in_use > 0)
-        return err_set(e, "internal", "layer %s is broken and in use", id);
-    return in_use;
+    return layers_remove(cache, id, e);
+}
+
+/* meta.json of the folder, with what the tree is now. */
+static int write_meta(int dir, const char *meta_json, struct err *e)
+{
+    struct layers_sum sum;
+    struct buf text = {0};
+    int FD_AUTO fs = openat(dir, "fs", DIR_FLAGS);
+    if (fs < 0)
+        return err_errno(e, NULL, "cannot open fs");
+    if (layers_measure(fs, &sum, e))
+        return -1;
+    json_t *meta = json_parse(meta_json, strlen(meta_json), e);
+    if (!meta)
+        return -1;
+    json_object_set_new(meta, "content", json_string(sum.digest));
+    json_object_set_new(meta, "size", json_integer((json_int_t)sum.bytes));
+    json_object_set_new(meta, "files", json_integer((json_int_t)sum.files));
+    json_object_set_new(meta, "top", json_integer(sum.top));
+    json_write(&text, meta);
+    json_decref(meta);
+    int failed =
+        path_write_file(dir, "meta.json", text.data, text.len, 0600, e);
+    buf_fini(&text);
+    return failed;
 }
 
 int layers_publish(int cache, const char *name, const char *id,
@@ -257,8 +255,7 @@ int layers_publish(int cache, const char *name, const char *id,
     int FD_AUTO dir = openat(cache, from, DIR_FLAGS);
     if (dir < 0)
         return err_errno(e, NULL, "cannot open %s in the cache", from);
-    if (path_write_file(dir, "meta.json", meta_json, strlen(meta_json), 0600,
-                        e))
+    if (write_meta(dir, meta_json, e))
         return err_wrap(e, "layer %s", id);
     for (int tries = 0; tries < 10; tries++) {
         if (renameat2(cache, from, cache, to, RENAME_NOREPLACE) == 0)
@@ -300,125 +297,120 @@ int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
     return 0;
 }
 
-/* ---- digest ---- */
+/* ---- damage ---- */
 
-struct walk {
-    struct hash *hash;
-    uint64_t bytes;
-    uint32_t shift; /* of owners on disk */
-    struct err *err;
-};
-
-static int by_name(const void *a, const void *b)
+static int damaged(const char *id, struct err *e, const char *why)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return err_set(e, "internal", "layer %s is damaged: %s", id, why);
 }
 
-/* Sorted names in the folder; the caller frees them and the array. */
-static int read_names(int dir, char ***names, size_t *count, struct err *e)
+/* Entries of the folder itself; -1 when it cannot be read. */
+static int count_top(int fs)
 {
-    int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
+    int fd = openat(fs, ".", DIR_FLAGS), n = 0;
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d) {
-        err_errno(e, NULL, "cannot read a folder");
         fd_close(&fd);
         return -1;
     }
-    size_t n = 0, cap = 0;
-    char **list = NULL;
-    for (struct dirent *f; (f = readdir(d));) {
-        if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
-            continue;
-        if (n == cap) {
-            cap = cap ? cap * 2 : 16;
-            list = mem_realloc(list, cap * sizeof(*list));
-        }
-        list[n++] = mem_strdup(f->d_name);
-    }
+    while (readdir(d))
+        n++;
     closedir(d);
-    if (n)
-        qsort(list, n, sizeof(*list), by_name);
-    *names = list;
-    *count = n;
+    return n - 2; /* . and .. */
+}
+
+int layers_check(int cache, const char *id, const struct buf *meta,
+                 struct err *e)
+{
+    char path[128];
+    json_t *doc = json_parse(meta->data, meta->len, NULL);
+    if (!json_is_object(doc)) {
+        json_decref(doc);
+        return damaged(id, e, "its meta.json is no JSON object");
+    }
+    const char *own = json_string_value(json_object_get(doc, "id"));
+    const json_t *top = json_object_get(doc, "top");
+    bool foreign = own && strcmp(own, id) != 0;
+    int want = json_is_integer(top) ? (int)json_integer_value(top) : -1;
+    json_decref(doc);
+    if (foreign)
+        return damaged(id, e, "its meta.json is that of another layer");
+    layer_path(path, id, "/fs");
+    int FD_AUTO fs = openat(cache, path, DIR_FLAGS);
+    int have = fs < 0 ? -1 : count_top(fs);
+    if (have < 0)
+        return damaged(id, e, "its folder fs cannot be read");
+    if (want >= 0 && have != want)
+        return err_set(e, "internal",
+                       "layer %s is damaged: %d entries in its root, %d when "
+                       "it was made",
+                       id, have, want);
     return 0;
 }
 
-static int walk_dir(struct walk *w, int dir, int depth);
-
-/* What the entry is, without the name; folders are followed by theirs. */
-static int walk_entry(struct walk *w, int dir, const char *name, int depth)
+int layers_verify(int cache, const char *id, struct err *e)
 {
-    struct stat st;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
-        return err_errno(w->err, NULL, "%s", name);
-    w->bytes += (uint64_t)st.st_blocks * 512;
-    bool folder = S_ISDIR(st.st_mode);
-    char line[160];
-    (void)str_fmt(line, sizeof(line), "%o %u:%u %lld %u:%u", st.st_mode,
-                  (unsigned)st.st_uid - w->shift,
-                  (unsigned)st.st_gid - w->shift,
-                  folder ? 0LL : (long long)st.st_size, major(st.st_rdev),
-                  minor(st.st_rdev));
-    hash_update(w->hash, name, strlen(name) + 1);
-    hash_update(w->hash, line, strlen(line) + 1);
-    if (S_ISLNK(st.st_mode)) {
-        char target[4096];
-        ssize_t n = readlinkat(dir, name, target, sizeof(target));
-        if (n < 0)
-            return err_errno(w->err, NULL, "%s", name);
-        hash_update(w->hash, target, (size_t)n);
-    }
-    if (!folder)
-        return 0;
-    int FD_AUTO sub = openat(dir, name, DIR_FLAGS);
-    if (sub < 0)
-        return err_errno(w->err, NULL, "%s", name);
-    return walk_dir(w, sub, depth + 1);
-}
-
-static int walk_dir(struct walk *w, int dir, int depth)
-{
-    char **names = NULL;
-    size_t n = 0;
-    if (depth > DEPTH_MAX)
-        return err_set(w->err, "invalid_argument",
-                       "folders are nested deeper than %d", DEPTH_MAX);
-    char opaque[8];
-    if (fgetxattr(dir, "user.overlay.opaque", opaque, sizeof(opaque)) > 0)
-        hash_update(w->hash, "opaque", 7);
-    if (read_names(dir, &names, &n, w->err))
-        return -1;
-    int failed = 0;
-    for (size_t i = 0; i < n; i++) {
-        failed = failed ? -1 : walk_entry(w, dir, names[i], depth);
-        free(names[i]);
-    }
-    free(names);
-    hash_update(w->hash, "/", 2); /* the folder's end */
-    return failed;
-}
-
-int layers_measure(int fs, char digest[65], uint64_t *bytes, struct err *e)
-{
-    int FD_AUTO dir = openat(fs, ".", DIR_FLAGS); /* fs may be O_PATH */
-    if (dir < 0)
-        return err_errno(e, NULL, "cannot read a layer");
-    struct rootless_ids ids;
-    rootless_ids(&ids);
-    struct walk w = {.hash = hash_new(), .err = e};
-    w.shift = ids.idmap ? 0 : ids.first;
-    int failed = walk_dir(&w, dir, 0);
-    if (!failed)
-        hash_final(w.hash, digest);
-    hash_free(w.hash);
+    struct buf meta = {0};
+    struct layers_sum sum;
+    int failed = layers_meta(cache, id, &meta, e);
     if (failed)
-        return err_wrap(e, "digest of a layer");
-    if (bytes)
-        *bytes = w.bytes;
-    return 0;
+        return -1;
+    failed = layers_check(cache, id, &meta, e);
+    json_t *doc = failed ? NULL : json_parse(meta.data, meta.len, e);
+    buf_fini(&meta);
+    if (!doc)
+        return 1;
+    const json_t *content = json_object_get(doc, "content");
+    char want[65] = "";
+    if (json_is_string(content))
+        (void)str_fmt(want, sizeof(want), "%s", json_string_value(content));
+    json_decref(doc);
+    if (!*want)
+        return 2;
+    int FD_AUTO fs = layers_fd(cache, id, e);
+    if (fs < 0)
+        return -1;
+    if (layers_measure(fs, &sum, e)) {
+        err_wrap(e, "layer %s is damaged", id);
+        return 1;
+    }
+    if (strcmp(want, sum.digest) == 0)
+        return 0;
+    err_set(e, "internal",
+            "layer %s is damaged: its content has digest %.12s, %.12s when it "
+            "was made",
+            id, sum.digest, want);
+    return 1;
 }
 
-int layers_digest(int fs, char out[65], struct err *e)
+int layers_aside(int cache, const char *id, char name[LAYERS_ASIDE_NAME],
+                 struct err *e)
 {
-    return layers_measure(fs, out, NULL, e);
+    char from[128], to[160];
+    if (check_id(id, e))
+        return -1;
+    layer_path(from, id, "");
+    for (long long at = (long long)time(NULL);; at++) {
+        (void)str_fmt(name, LAYERS_ASIDE_NAME, "damaged/%s.%lld", id, at);
+        (void)str_fmt(to, sizeof(to), "%s", name);
+        if (renameat2(cache, from, cache, to, RENAME_NOREPLACE) == 0)
+            return 0;
+        if (errno != EEXIST)
+            return err_errno(e, NULL, "cannot set layer %s aside", id);
+    }
+}
+
+bool layers_was_damaged(int cache, const char *id)
+{
+    int fd = openat(cache, "damaged", DIR_FLAGS);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    bool found = false;
+    if (!d) {
+        fd_close(&fd);
+        return false;
+    }
+    for (struct dirent *n; !found && (n = readdir(d));)
+        found = str_starts(n->d_name, id) && n->d_name[strlen(id)] == '.';
+    closedir(d);
+    return found;
 }

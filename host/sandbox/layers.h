@@ -1,6 +1,8 @@
 /* The store of read-only layers that sandboxes share. In the cache folder:
  *   layers/<id>/{fs/,meta.json}   complete, never changed
  *   tmp/<name>/                   being made; locked while its maker lives
+ *   leases/, roots/               who uses what: leases.h, layers_gc.h
+ *   damaged/<id>.<time>/          layers that were found damaged
  * A layer appears by one rename with its meta.json inside: one without it does
  * not exist. Ids are 1 to 64 of [0-9a-z]. Owners on disk: see launcher.h. */
 #ifndef E2B_LAYERS_H
@@ -12,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LAYERS_TMP_NAME = 33 };
+enum { LAYERS_TMP_NAME = 33, LAYERS_ASIDE_NAME = 96 };
 
 /* Makes the folders (0700). *dirfd is the caller's. */
 int layers_open(const char *cache, int *dirfd, struct err *e);
@@ -22,21 +24,21 @@ void layers_sweep(int cache);
 bool layers_have(int cache, const char *id);
 /* O_PATH of fs/, the caller's. kind not_found. Takes no lease. */
 int layers_fd(int cache, const char *id, struct err *e);
-/* A descriptor that keeps the layer from layers_remove while it is open. */
-int layers_lease(int cache, const char *id, struct err *e);
+/* Notes that it was used now; best effort. */
+void layers_touch(int cache, const char *id);
 /* Appends meta.json. */
 int layers_meta(int cache, const char *id, struct buf *json, struct err *e);
 /* Ids of all layers, one a line. */
 int layers_list(int cache, struct buf *ids, struct err *e);
-/* Removes a layer nobody has leased: 0; 1 when it is in use; missing is fine.
- * Slow: call it from a job. */
+/* Removes a layer, whoever uses it; missing is fine. Slow: from a job. */
 int layers_remove(int cache, const char *id, struct err *e);
 
 /* A new folder tmp/<name>, locked by the descriptor that is returned: when it
  * closes without layers_publish the next layers_sweep removes the folder. */
 int layers_tmp(int cache, char name[LAYERS_TMP_NAME], struct err *e);
-/* Turns tmp/<name>, which holds fs/, into the layer. If another maker was
- * first, this one is dropped and that is success. Slow only then. */
+/* Turns tmp/<name>, which holds fs/, into the layer. meta_json (an object) gets
+ * what the tree is: content (digest), size, files, top. If another maker was
+ * first, this one is dropped and that is success. Slow: call it from a job. */
 int layers_publish(int cache, const char *name, const char *id,
                    const char *meta_json, struct err *e);
 /* Renames the finished folder upper_parent/upper in as the fs/ of a layer, as
@@ -44,10 +46,30 @@ int layers_publish(int cache, const char *name, const char *id,
 int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
                 const char *meta_json, struct err *e);
 
-/* SHA-256 over the sorted tree below fs: path, type, mode, owner as sandboxes
- * see it, size, link target, device, overlay's opaque mark; no contents, no
- * times. bytes (may be NULL) gets the disk space. Slow: call it from a job. */
-int layers_digest(int fs, char out[65], struct err *e);
-int layers_measure(int fs, char digest[65], uint64_t *bytes, struct err *e);
+struct layers_sum {
+    char digest[65];
+    uint64_t bytes; /* disk space */
+    uint64_t files; /* entries of all kinds, without the root */
+    int top;        /* entries of the root */
+};
+
+/* SHA-256 over the sorted tree below fs: path, type, mode, owner as a sandbox
+ * sees it, size, content, link target, device, capabilities, overlay's opaque mark; no times.
+ * Slow: call it from a job. (layers_measure.c) */
+int layers_measure(int fs, struct layers_sum *sum, struct err *e);
+
+/* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
+ * there and its root has as many entries as when it was made. */
+int layers_check(int cache, const char *id, const struct buf *meta,
+                 struct err *e);
+/* The whole content: 0 as it was made, 1 damaged (e says how), 2 its digest was
+ * not recorded, -1 failed. Slow: call it from a job. */
+int layers_verify(int cache, const char *id, struct err *e);
+/* Out of the way, for somebody to look at: name gets damaged/<id>.<time>. Where
+ * it is mounted it stays. */
+int layers_aside(int cache, const char *id, char name[LAYERS_ASIDE_NAME],
+                 struct err *e);
+/* Has it been set aside, and not been collected since? */
+bool layers_was_damaged(int cache, const char *id);
 
 #endif

@@ -2,9 +2,13 @@
  * statements with parameters. No policy. */
 #include "store.h"
 
+#include "base/buf.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <sqlite3.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,20 +63,38 @@ static const char *const MIGRATIONS[] = {
     "  seq INTEGER NOT NULL, at INTEGER NOT NULL, level TEXT NOT NULL,"
     "  step TEXT, message TEXT NOT NULL, PRIMARY KEY(build_id, seq)) STRICT;",
 };
+/* Nobody else holds it longer; while the engine runs, nobody else has it. */
+enum { BUSY_MS = 5000 };
 enum { SCHEMA = sizeof(MIGRATIONS) / sizeof(*MIGRATIONS) };
+
+static int damaged(const struct store *s, struct err *e, const char *how)
+{
+    err_set(e, "internal", "the engine's state %s is damaged (%.200s)", s->path,
+            how);
+    if (e)
+        e->errnum = EUCLEAN;
+    return -1;
+}
 
 static int fail(const struct store *s, struct err *e, const char *what)
 {
     int code = s->db ? sqlite3_errcode(s->db) : SQLITE_NOMEM;
+    int sys = s->db ? sqlite3_system_errno(s->db) : 0;
     const char *msg = s->db ? sqlite3_errmsg(s->db) : "out of memory";
     if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT)
-        return err_set(e, "internal",
-                       "the engine's state %s is damaged (%s): move it away "
-                       "with its -wal and -shm files and start again",
-                       s->path, msg);
-    if (code == SQLITE_FULL)
+        return damaged(s, e, msg);
+    if (code == SQLITE_FULL || sys == ENOSPC || sys == EDQUOT)
         return err_set(e, "not_enough_space", "%s: %s: %s", s->path, what, msg);
-    return err_set(e, "internal", "%s: %s: %s", s->path, what, msg);
+    if (code == SQLITE_BUSY)
+        return err_set(e, "unsupported",
+                       "the engine's state %s is held by another process for "
+                       "%d s now: end that process (fuser %s names it)",
+                       s->path, BUSY_MS / 1000, s->path);
+    err_set(e, "internal", "%s: %s: %s%s%s", s->path, what, msg,
+            sys ? ": " : "", sys ? strerror(sys) : "");
+    if (e)
+        e->errnum = sys;
+    return -1;
 }
 
 static int exec(struct store *s, const char *sql, struct err *e)
@@ -127,28 +149,35 @@ static int check(struct store *s, struct err *e)
     if (got > 0) {
         store_get(r, 0, &v);
         if (v.n != 2 || memcmp(v.p, "ok", 2) != 0)
-            got = err_set(e, "internal",
-                          "the engine's state %s is damaged (%.*s): move it "
-                          "away with its -wal and -shm files and start again",
-                          s->path, (int)(v.n < 200 ? v.n : 200), v.p);
+            got = damaged(s, e, v.p);
     }
     store_done(r);
     return got > 0 ? 0 : -1;
 }
 
-struct store *store_open(const char *path, struct err *e)
+static struct store *open_file(const char *path, int flags, struct err *e)
 {
     struct store *s = mem_alloc(sizeof(*s));
     s->path = mem_strdup(path);
-    int flags =
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
-        fail(s, e, "cannot open");
-        store_close(s);
-        return NULL;
+    if (sqlite3_open_v2(path, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL) ==
+        SQLITE_OK) {
+        sqlite3_busy_timeout(s->db, BUSY_MS);
+        return s;
     }
-    sqlite3_busy_timeout(s->db, 5000);
-    if (exec(s, "PRAGMA journal_mode=WAL", e) ||
+    fail(s, e, "cannot open");
+    store_close(s);
+    return NULL;
+}
+
+struct store *store_open(const char *path, struct err *e)
+{
+    struct store *s =
+        open_file(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, e);
+    if (!s)
+        return NULL;
+    /* Exclusive: a backup or a curious shell must not make the engine wait. */
+    if (exec(s, "PRAGMA locking_mode=EXCLUSIVE", e) ||
+        exec(s, "PRAGMA journal_mode=WAL", e) ||
         exec(s, "PRAGMA synchronous=NORMAL", e) ||
         exec(s, "PRAGMA foreign_keys=ON", e) || check(s, e) || migrate(s, e)) {
         store_close(s);
@@ -265,4 +294,131 @@ void store_done(struct store_rows *r)
         return;
     sqlite3_finalize(r->stmt);
     free(r);
+}
+
+/* ---- rescue ---- */
+
+/* state.db and its companions become NAME, NAME-wal, NAME-shm. */
+static int move_aside(const char *path, const char *name, struct err *e)
+{
+    static const char *const tails[] = {"-wal", "-shm", ""};
+    for (int i = 0; i < 3; i++) {
+        struct buf from = {0}, to = {0};
+        buf_printf(&from, "%s%s", path, tails[i]);
+        buf_printf(&to, "%s%s", name, tails[i]);
+        int failed = rename(from.data, to.data) && errno != ENOENT
+                         ? err_errno(e, NULL, "cannot move %s", from.data)
+                         : 0;
+        buf_fini(&from);
+        buf_fini(&to);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+/* INSERT OR REPLACE INTO "table"(columns of r) VALUES(?1, ...) */
+static void insert_of(struct buf *sql, const char *table,
+                      const struct store_rows *r)
+{
+    int n = store_columns(r);
+    buf_printf(sql, "INSERT OR REPLACE INTO \"%s\"(", table);
+    for (int i = 0; i < n; i++)
+        buf_printf(sql, "%s\"%s\"", i ? ", " : "", store_name(r, i));
+    buf_puts(sql, ") VALUES(");
+    for (int i = 0; i < n; i++)
+        buf_printf(sql, "%s?%d", i ? ", " : "", i + 1);
+    buf_puts(sql, ")");
+}
+
+static bool copy_row(struct store *to, const char *sql,
+                     const struct store_rows *row)
+{
+    enum { COLUMNS_MAX = 64 };
+    struct store_value v[COLUMNS_MAX];
+    int n = store_columns(row);
+    if (n > COLUMNS_MAX)
+        return false;
+    for (int i = 0; i < n; i++)
+        store_get(row, i, &v[i]);
+    struct store_rows *r = store_query(to, sql, v, n, NULL);
+    bool done = r && store_next(r, NULL) == 0;
+    store_done(r);
+    return done;
+}
+
+/* As many rows as can be read. */
+static uint64_t copy_table(struct store *from, struct store *to,
+                           const char *table)
+{
+    struct buf sql = {0};
+    uint64_t count = 0;
+    buf_printf(&sql, "SELECT * FROM \"%s\"", table);
+    struct store_rows *r = store_query(from, sql.data, NULL, 0, NULL);
+    buf_clear(&sql);
+    if (r)
+        insert_of(&sql, table, r);
+    while (r && store_next(r, NULL) > 0)
+        count += copy_row(to, sql.data, r);
+    store_done(r);
+    buf_fini(&sql);
+    return count;
+}
+
+/* Rows whose parents were not to be had. */
+static void drop_orphans(struct store *s)
+{
+    for (int tries = 0; tries < 8; tries++) {
+        struct buf sql = {0};
+        struct store_value v;
+        struct store_rows *r =
+            store_query(s, "PRAGMA foreign_key_check", NULL, 0, NULL);
+        while (r && store_next(r, NULL) > 0) {
+            store_get(r, 0, &v);
+            buf_printf(&sql, "DELETE FROM \"%.*s\" WHERE rowid = ", (int)v.n,
+                       v.p);
+            store_get(r, 1, &v);
+            buf_printf(&sql, "%lld;", (long long)v.i);
+        }
+        store_done(r);
+        bool more = sql.len > 0;
+        if (more)
+            exec(s, sql.data, NULL);
+        buf_fini(&sql);
+        if (!more)
+            return;
+    }
+}
+
+static uint64_t copy_all(struct store *from, struct store *to)
+{
+    struct store_rows *r =
+        store_query(to, "SELECT name FROM sqlite_master WHERE type = 'table'",
+                    NULL, 0, NULL);
+    uint64_t count = 0;
+    exec(to, "PRAGMA foreign_keys=OFF", NULL);
+    while (r && store_next(r, NULL) > 0) {
+        struct store_value name;
+        store_get(r, 0, &name);
+        count += copy_table(from, to, name.p);
+    }
+    store_done(r);
+    drop_orphans(to);
+    exec(to, "PRAGMA foreign_keys=ON", NULL);
+    return count;
+}
+
+struct store *store_rescue(const char *path, const char *aside, uint64_t *rows,
+                           struct err *e)
+{
+    *rows = 0;
+    if (move_aside(path, aside, e))
+        return NULL;
+    struct store *to = store_open(path, e);
+    struct store *from =
+        to ? open_file(aside, SQLITE_OPEN_READWRITE, NULL) : NULL;
+    if (from)
+        *rows = copy_all(from, to);
+    store_close(from);
+    return to;
 }

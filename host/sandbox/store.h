@@ -12,9 +12,15 @@
 
 struct store;
 
-/* Opens or makes the database and brings its tables up to date. Fails, naming
- * file and remedy, when it is damaged or written by a newer version. */
+/* Opens or makes the database and brings its tables up to date; nobody else
+ * can read or write it until it is closed. Fails, naming file and remedy, when
+ * another process holds it (after 5 s), when it was written by a newer version,
+ * and, with errnum EUCLEAN, when it is damaged. */
 struct store *store_open(const char *path, struct err *e);
+/* For a damaged one: the file and its companions are renamed to aside, and a
+ * new one is made with the rows that can still be read; *rows counts them. */
+struct store *store_rescue(const char *path, const char *aside, uint64_t *rows,
+                           struct err *e);
 void store_close(struct store *s); /* NULL is fine */
 
 enum store_type { STORE_NULL, STORE_INT, STORE_REAL, STORE_TEXT };

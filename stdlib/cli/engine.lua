@@ -6,7 +6,7 @@ local paths = require "engine.paths"
 local task = require "e2b_task"
 
 local M = {
-    summary = "shows or stops the embedded engine of this machine",
+    summary = "shows, stops or tidies the embedded engine of this machine",
     text = "It starts by itself when it is needed, and ends when nobody has used it for a while.",
     example = "e2blua engine logs -f",
 }
@@ -16,6 +16,14 @@ function M.define(p)
     p:command("status", "Whether it runs, and what it does; exit code 1 when it does not.")
     p:command("stop", "Ends it and all its sandboxes.")
     p:command("logs", "What it has noted."):flag("-f --follow", "Go on until Ctrl-C.")
+    local c = p:command("gc", "Removes layers of the cache, the least recently used first, until" ..
+        " it is within its limit, and what dead builders left. Never those in use, of a" ..
+        " registered template, or the base image.")
+    c:option("--max", "The limit, such as 20G, or none; by default E2BLUA_CACHE_MAX, else 20G.")
+        :argname("<size>")
+    c:flag("--dry-run", "Only says what would go.")
+    c:flag("--verify", "Reads all layers; those whose content has changed are set aside, to be" ..
+        " made again by the next build.")
 end
 
 local function status(p)
@@ -33,6 +41,9 @@ local function status(p)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
     print("image    " .. image)
+    if s.notice then
+        print("notice   " .. s.notice)
+    end
     return 0
 end
 
@@ -60,12 +71,46 @@ local function logs(p, follow)
     end
 end
 
+local function collect(p, args)
+    local gc = require "engine.gc" -- the other actions do without SQLite and all
+    local max = gc.limit()
+    if args.max then
+        max = gc.parse(args.max, "--max")
+    end
+    local report = gc.run(p.cache, { max = max, dry_run = args.dry_run, verify = args.verify })
+    for _, bad in ipairs(report.damaged) do
+        print(("%s; %s"):format(bad.message, bad.name == "-" and "it would be set aside"
+            or ("set aside as %s/%s"):format(p.cache, bad.name)))
+    end
+    local verb = args.dry_run and "would remove" or "removed"
+    for _, layer in ipairs(report.removed) do
+        print(("%s layer %s, %s%s"):format(verb, layer.id:sub(1, 12),
+            gc.size(math.tointeger(layer.bytes)),
+            layer.why == "useless" and ", which nothing can use any more" or ""))
+    end
+    if args.verify then
+        print(("verified %d layers, %d damaged, %d without a digest"):format(report.checked,
+            #report.damaged, report.unchecked))
+    end
+    print(("%s %d layers (%s), %d set aside before, %d folders of dead builders"):format(verb,
+        report.gone, gc.size(report.gone_bytes), report.aside, report.tmp))
+    print(("cache %s: %d layers, %s; limit %s"):format(p.cache, report.layers,
+        gc.size(report.bytes), max and gc.size(max) or "none"))
+    local why = gc.over(report, max)
+    if why then
+        out.complain(why)
+    end
+    return #report.damaged > 0 and 1 or 0
+end
+
 function M.run(args)
     local p = paths.of()
     if args.action == "status" then
         return status(p)
     elseif args.action == "stop" then
         return stop(p)
+    elseif args.action == "gc" then
+        return collect(p, args)
     end
     return logs(p, args.follow)
 end

@@ -11,7 +11,8 @@ local M = {}
 local RETRIED = { [429] = true, [502] = true, [503] = true, [504] = true }
 local RETRY_WINDOW <const> = 60
 
-local STATUS_KINDS = { [401] = "authentication", [429] = "rate_limit", [503] = "service_busy" }
+local STATUS_KINDS = { [401] = "authentication", [429] = "rate_limit", [503] = "service_busy",
+    [507] = "not_enough_space" }
 local STATUS_TEXTS = {
     [401] = "401: Unauthorized, please check your credentials.",
     [429] = "429: Rate limit exceeded, please try again later.",

@@ -4,10 +4,13 @@ local Error = require "e2b.error"
 local engine = require "e2b_engine"
 local envd = require "engine.envd"
 local fs = require "e2b_fs"
+local gc = require "engine.gc"
 local hash = require "e2b_hash"
 local http = require "engine.http"
 local json = require "e2b_json"
+local layers_of = require "engine.layers"
 local log = require "engine.log"
+local room = require "engine.room"
 local start = require "engine.start"
 local state = require "engine.state"
 local steps = require "engine.steps"
@@ -30,6 +33,7 @@ function M.new(E)
         E = E,
         running = {}, -- build id -> build
         unseen = {}, -- ids of builds whose status nobody has asked for
+        failed = {}, -- id -> reason, of builds whose end could not be written
         making = {}, -- layer key -> cond, broadcast once it is made
         count = 0,
     }, Builds)
@@ -87,21 +91,23 @@ local function key_of(parent, step, context)
 end
 
 -- The layer of a key, or nil: a forced build made another one of the same key.
-function Builds:cached(key)
+-- From here on nobody takes it from the build.
+function Builds:cached(build, key)
     local id = self.E.state:get("layer:" .. key) or key
-    local meta = engine.layer_meta(self.E.paths.cache, id)
-    if meta then
-        return id, json.decode(meta)
+    build.lease:add(id)
+    local meta = layers_of.meta(self.E.paths.cache, id)
+    if meta and layers_of.fits(meta, build.content) then
+        return id, meta
     end
     return nil
 end
 
 -- The layer of a key that another build is just making: waits for it.
-function Builds:shared(key)
-    local id, meta = self:cached(key)
+function Builds:shared(build, key)
+    local id, meta = self:cached(build, key)
     while not id and self.making[key] do
         self.making[key]:wait()
-        id, meta = self:cached(key)
+        id, meta = self:cached(build, key)
     end
     return id, meta
 end
@@ -112,6 +118,8 @@ function Builds:in_sandbox(build, layers, context, fn)
     local id = "b" .. state.random_id(20)
     local now = state.now()
     local dir = E.paths.cache .. "/tmp/" .. id
+    room.check(E, E.paths.cache)
+    build.lease:add("tmp/" .. id)
     local box = E.boxes:launch {
         id = id,
         kind = "step",
@@ -179,14 +187,16 @@ function Builds:make_layer(build, step, key, context)
         end
         steps.execute(step, context, run, box)
     end)
-    local id = key
-    if build.forced and engine.layer_meta(E.paths.cache, key) then -- beside the one in use
-        id = hash.sha256(key .. wire.random(16))
+    local id, there = key, layers_of.meta(E.paths.cache, key)
+    if there and (build.forced or not layers_of.fits(there, build.content)) then
+        id = hash.sha256(key .. wire.random(16)) -- beside the one in use
+        build.lease:add(id)
     end
     local ok, err = engine.layer_seal(E.paths.cache, dir, "u", id, json.encode {
         id = id,
         kind = "layer",
         parent = parent,
+        parent_content = build.content,
         instruction = step.type,
         context = context,
         created_at = state.time(state.now()),
@@ -226,6 +236,15 @@ function Builds:base_of(build)
     return self.E.templates:resolve("base")
 end
 
+-- Says why a step that was cached is run again.
+function Builds:note_damage(build, key)
+    local id = self.E.state:get("layer:" .. key) or key
+    if engine.layer_was_damaged(self.E.paths.cache, id) then
+        add_entry(build, "warn", build.at, ("layer %s was damaged and is set aside (the engine's" ..
+            " log says how): it is made again"):format(id:sub(1, 12)))
+    end
+end
+
 -- One instruction; returns the new top layer.
 function Builds:step(build, number, raw, total)
     build.at = tostring(number)
@@ -243,7 +262,7 @@ function Builds:step(build, number, raw, total)
     end
     local id, meta
     if not build.forced then
-        id, meta = self:shared(key)
+        id, meta = self:shared(build, key)
     end
     if id then
         add_entry(build, "info", build.at, ("CACHED %s [%s]"):format(text, key:sub(1, 12)))
@@ -257,10 +276,13 @@ function Builds:step(build, number, raw, total)
             Error.raise("build", ("a template has at most %d layers: join commands in fewer steps")
                 :format(MAX_LAYERS))
         end
+        self:note_damage(build, key)
         local context = copy_context(build.context)
         id = self:alone(key, self.make_layer, self, build, step, key, context)
         build.context = context
+        meta = layers_of.meta(self.E.paths.cache, id)
     end
+    build.content = meta and meta.content
     build.top = id
     build.layers[#build.layers + 1] = id
 end
@@ -317,11 +339,13 @@ function Builds:execute(build)
     local list = type(build.request.steps) == "table" and build.request.steps or {}
     add_entry(build, "info", nil, ("Building template %s/%s"):format(build.template_id, build.id))
     build.at = "base"
+    build.lease = layers_of.lease(self.E.paths.cache, "build-" .. build.id)
     local base = self:base_of(build)
     local from = build.request.fromTemplate or build.request.fromImage
     add_entry(build, "info", "base",
         ("CACHED [base] FROM %s [%s]"):format(from, base.layer:sub(1, 12)))
-    build.top, build.layers = base.layer, base.layers
+    build.top, build.layers, build.content = base.layer, base.layers, base.content
+    build.lease:add(table.unpack(base.layers))
     build.context = copy_context(base.context)
     for number, raw in ipairs(list) do
         self:step(build, number, raw, #list)
@@ -337,7 +361,7 @@ local function reason_of(build, err)
         message = err.message
     else
         log.error("build %s, step %s: %s", build.id, tostring(build.at), tostring(err))
-        message = Error.is(err) and err.message
+        message = Error.is(err) and room.explain(err)
             or "An internal error occurred; the engine's log has it."
     end
     if Error.is(err, "build") and build.network_note then
@@ -346,24 +370,35 @@ local function reason_of(build, err)
     return { message = message, step = build.at }
 end
 
-function Builds:finish(build, ok, err)
+function Builds:succeed(build)
     local db, now = build.db, state.now()
+    add_entry(build, "info", nil,
+        ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
+    layers_of.write_roots(self.E, build.top)
+    db:transaction(function()
+        db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
+            " updated_at = ?5," ..
+            " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
+            build.start and json.encode(build.start), now)
+        self.E.templates:assign(build.template_id, build.id, build.tags)
+    end)
+    layers_of.write_roots(self.E)
+end
+
+-- What has failed is told also when it cannot be written.
+function Builds:finish(build, ok, err)
     if ok then
-        add_entry(build, "info", nil,
-            ("Build finished, took %.1fs"):format((now - build.began) / 1e6))
-        db:transaction(function()
-            db:exec("UPDATE builds SET status = 'ready', layer = ?2, context = ?3, start = ?4," ..
-                " updated_at = ?5," ..
-                " finished_at = ?5 WHERE id = ?1", build.id, build.top, json.encode(build.context),
-                build.start and json.encode(build.start), now)
-            self.E.templates:assign(build.template_id, build.id, build.tags)
-        end)
+        ok, err = pcall(self.succeed, self, build)
+    end
+    if ok then
         return
     end
     local reason = reason_of(build, err)
-    add_entry(build, "error", reason.step, "Build failed: " .. reason.message)
-    db:exec("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3, finished_at = ?3" ..
-        " WHERE id = ?1", build.id, json.encode(reason), now)
+    pcall(add_entry, build, "error", reason.step, "Build failed: " .. reason.message)
+    if not build.db:will("UPDATE builds SET status = 'error', reason = ?2, updated_at = ?3," ..
+        " finished_at = ?3 WHERE id = ?1", build.id, json.encode(reason), state.now()) then
+        self.failed[build.id] = reason
+    end
 end
 
 -- ---- the calls --------------------------------------------------------------
@@ -444,6 +479,10 @@ function Builds:start(template_id, build_id, request)
         task.shield(self.finish, self, build, ok, err)
         self.count = self.count - 1
         self.running[build_id] = nil
+        if build.lease then
+            build.lease:release()
+        end
+        gc.after_build(self.E)
     end)
 end
 
@@ -462,7 +501,8 @@ function Builds:status(template_id, build_id, offset, limit, level)
     if not row then
         http.fail(400, ("Build '%s' not found"):format(build_id))
     end
-    local status = self.unseen[build_id] and "building" or row.status
+    local failed = self.failed[build_id]
+    local status = self.unseen[build_id] and "building" or failed and "error" or row.status
     self.unseen[build_id] = nil
     local min = LEVELS[level or "debug"]
     if not min then
@@ -476,7 +516,7 @@ function Builds:status(template_id, build_id, offset, limit, level)
         math.min(limit, PAGE), offset)) do
         entries[i] = entry_of(line)
     end
-    local reason = row.reason and json.decode(row.reason)
+    local reason = failed or row.reason and json.decode(row.reason)
     if reason then
         reason.logEntries = json.array {}
         for _, entry in ipairs(entries) do

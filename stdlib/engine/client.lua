@@ -20,6 +20,7 @@ local INHERITED = {
     "^UV_INDEX_URL$", "^UV_DEFAULT_INDEX$", "^YARN_NPM_REGISTRY_SERVER$", "^GOPROXY$", "^GOSUMDB$",
     "^E2BLUA_HOSTS_FILE$",
     "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
+    "^E2BLUA_CACHE_MAX$",
     "^[A-Z]+SAN_OPTIONS$",
 }
 
@@ -130,7 +131,7 @@ local function log_tail(p)
 end
 
 local function start(p)
-    Error.check(fs.mkdirs(p.home, 448))
+    require("engine.places").check(p)
     local pid = Error.check(process.spawn_daemon(
         { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
@@ -212,7 +213,7 @@ local function found_or_started(p)
     if status then
         return status
     end
-    Error.check(fs.mkdirs(p.home, 448))
+    require("engine.places").make(p)
     local deadline = task.now() + START_SECONDS
     while true do
         local lock <close>, err = process.lock(p.start_lock)

@@ -1,7 +1,9 @@
 -- The control plane's HTTP side: routes, the key, JSON in and out, errors.
 -- Source: control plane reference, sections 1.2, 2 and 4.
+local Error = require "e2b.error"
 local json = require "e2b_json"
 local log = require "engine.log"
+local room = require "engine.room"
 local wire = require "e2b_wire"
 
 local M = {}
@@ -248,8 +250,11 @@ function M.handler(router, key, touched)
             log.debug("%s %s -> %d %s", req.method, req.path, status.status, status.message)
         else
             log.error("%s %s failed: %s", req.method, req.path, tostring(status))
-            failure(req, { status = 500, message = type(status) == "table" and status.message
-                or "an internal error; the engine's log has it" })
+            failure(req, {
+                status = Error.is(status, "not_enough_space") and 507 or 500,
+                message = Error.is(status) and room.explain(status)
+                    or "an internal error; the engine's log has it",
+            })
         end
     end
 end

@@ -4,7 +4,6 @@ local Error = require "e2b.error"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
 local process = require "e2b_process"
-local state = require "engine.state"
 
 local M = {}
 
@@ -17,19 +16,14 @@ end
 -- Processes that the records of this boot name. A state that cannot be read is
 -- not complained of here: the engine is going to open it.
 local function recorded(p)
-    local list = {}
-    if not fs.stat(p.db) then
-        return list
+    local db = fs.stat(p.db) and engine.store(p.db)
+    if not db then
+        return {}
     end
-    pcall(function()
-        local db = state.open(p.db)
-        local boot = first_line("/proc/sys/kernel/random/boot_id")
-        local ok, rows = pcall(db.rows, db, "SELECT pid, start_time FROM sandboxes" ..
-            " WHERE boot_id = ?1 AND pid > 0", boot)
-        db:close()
-        list = ok and rows or list
-    end)
-    return list
+    local rows = db:query("SELECT pid, start_time FROM sandboxes WHERE boot_id = ?1 AND pid > 0",
+        first_line("/proc/sys/kernel/random/boot_id"))
+    db:close()
+    return rows or {}
 end
 
 ---Makes this process root of a user namespace, for an ordinary user: that of

@@ -10,8 +10,10 @@ local json = require "e2b_json"
 local log = require "engine.log"
 local logs = require "engine.logs"
 local metrics = require "engine.metrics"
+local room = require "engine.room"
 local start = require "engine.start"
 local state = require "engine.state"
+local strays = require "engine.strays"
 local task = require "e2b_task"
 local wire = require "e2b_wire"
 
@@ -118,10 +120,11 @@ function Boxes:discard(box, keep_dir)
         box.handle:close()
     end
     os.remove(box.target.socket)
+    engine.lease_forget(E.paths.cache, box.id)
     if not keep_dir then
         Boxes.remove_dir(box.dir)
     end
-    E.state:exec("DELETE FROM sandboxes WHERE id = ?1", box.id)
+    E.state:will("DELETE FROM sandboxes WHERE id = ?1", box.id)
 end
 
 function Boxes.remove_dir(dir)
@@ -212,6 +215,7 @@ end
 function Boxes:create(doc, v2)
     local E = self.E
     local want = request_of(doc, v2)
+    room.check(E, E.paths.boxes)
     local build = E.templates:resolve(want.template)
     local now = state.now()
     local id = "i" .. state.random_id(20)
@@ -378,6 +382,7 @@ end
 ---The task that ends sandboxes at their time.
 function Boxes:reap()
     while true do
+        self.E.state:retry()
         local now, nearest = state.now(), nil
         for _, record in pairs(self.live) do
             if record.state == "running" then
@@ -400,6 +405,15 @@ end
 function Boxes:clean_up()
     local E = self.E
     local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
+    local known = {}
+    for _, row in ipairs(rows) do
+        known[row.id] = true
+    end
+    for _, row in ipairs(strays.find(E, known)) do
+        log.warn("the state does not know sandbox %s", row.id)
+        row.boot_id = E.boot_id
+        rows[#rows + 1] = row
+    end
     for _, row in ipairs(rows) do
         if row.boot_id == E.boot_id then
             -- Without a pid the engine died while it launched: the group has what there is.
@@ -415,7 +429,8 @@ function Boxes:clean_up()
         os.remove(E.paths.run .. "/" .. row.id .. ".sock")
         local parent = row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/"
         Boxes.remove_dir(parent .. row.id)
-        E.state:exec("DELETE FROM sandboxes WHERE id = ?1", row.id)
+        engine.lease_forget(E.paths.cache, row.id)
+        E.state:will("DELETE FROM sandboxes WHERE id = ?1", row.id)
     end
     return #rows
 end
@@ -442,7 +457,7 @@ function Boxes:find(id)
 end
 
 function Boxes:save_end(record)
-    self.E.state:exec("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
+    self.E.state:will("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
         record.end_at, record.started_at)
     self.changed:broadcast()
     local ok, err = pcall(envd.deadline, record.target,

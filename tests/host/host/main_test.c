@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -172,10 +173,29 @@ static void interrupts(void **state)
     buf_fini(&out);
 }
 
+/* As many open files as the user may have, not only what the shell gave. */
+static void limit(void **state)
+{
+    (void)state;
+    struct rlimit had, narrow;
+    char want[64];
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &had), 0);
+    narrow = had;
+    narrow.rlim_cur = 99;
+    snprintf(want, sizeof(want), "files %llu %llu\n",
+             (unsigned long long)had.rlim_max,
+             (unsigned long long)had.rlim_max);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &narrow), 0);
+    expect(ARGS(A("-e"), A("print((io.open'/proc/self/limits':read'a':match("
+                           "'files *%d+ *%d+'):gsub(' +', ' ')))")),
+           NULL, 0, want);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &had), 0);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(options),    cmocka_unit_test(errors),
     cmocka_unit_test(exits),      cmocka_unit_test(look_up),
-    cmocka_unit_test(interrupts),
+    cmocka_unit_test(interrupts), cmocka_unit_test(limit),
 };
 
 int main(void)

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -399,6 +400,25 @@ static void test_passed(void **state)
     close(fds[1]);
 }
 
+/* The parent has more descriptors than the sandbox may have. */
+static void test_many_descriptors(void **state)
+{
+    struct world *w = *state;
+    struct rlimit had, wide;
+    int fds[LAUNCHER_NOFILE];
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &had), 0);
+    wide = had;
+    wide.rlim_cur = LAUNCHER_NOFILE + 200;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &wide), 0);
+    for (int i = 0; i < LAUNCHER_NOFILE; i++)
+        assert_true((fds[i] = dup(w->log_fd)) >= 0);
+    RUN_VERBS(w, V("descriptors"));
+    for (int i = 0; i < LAUNCHER_NOFILE; i++)
+        close(fds[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &had), 0);
+    want(w, "fds: 0 1 2\n");
+}
+
 static void test_status(void **state)
 {
     struct world *w = *state;
@@ -688,11 +708,14 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity), TEST(test_refused),     TEST(test_files),
-        TEST(test_layers),   TEST(test_many_layers), TEST(test_system_folders),
-        TEST(test_passed),   TEST(test_status),      TEST(test_memory),
-        TEST(test_pids),     TEST(test_kill),        TEST(test_bad_specs),
-        TEST(test_failures), TEST(test_cycles),      TEST(test_threads),
+        TEST(test_identity),    TEST(test_refused),
+        TEST(test_files),       TEST(test_layers),
+        TEST(test_many_layers), TEST(test_system_folders),
+        TEST(test_passed),      TEST(test_many_descriptors),
+        TEST(test_status),      TEST(test_memory),
+        TEST(test_pids),        TEST(test_kill),
+        TEST(test_bad_specs),   TEST(test_failures),
+        TEST(test_cycles),      TEST(test_threads),
     };
     if (geteuid() != 0) {
         print_error("launcher_test needs root: sudo make test\n");

@@ -1,5 +1,4 @@
-/* The layer store: a layer is there whole or not at all, one in use stays, and
- * a digest sees what changed. */
+/* The layer store: a layer is there whole or not at all, and damage is seen. */
 #include "sandbox/layers.h"
 
 #include "base/fd.h"
@@ -90,7 +89,8 @@ static void test_publish(void **state)
     int FD_AUTO fd = layers_fd(cache, ID, &e);
     assert_true(fd >= 0);
     assert_int_equal(layers_meta(cache, ID, &b, &e), 0);
-    assert_string_equal(b.data, "{\"id\":\"" ID "\"}");
+    assert_non_null(strstr(b.data, "{\"id\":\"" ID "\",\"content\":\""));
+    assert_non_null(strstr(b.data, "\"files\":1,\"top\":1}"));
     buf_clear(&b);
     assert_int_equal(layers_list(cache, &b, &e), 0);
     assert_string_equal(b.data, ID "\n");
@@ -115,7 +115,6 @@ static void test_bad_ids(void **state)
         assert_false(layers_have(cache, bad[i]));
         assert_int_equal(layers_fd(cache, bad[i], &e), -1);
         assert_string_equal(e.kind, "invalid_argument");
-        assert_int_equal(layers_lease(cache, bad[i], &e), -1);
         assert_int_equal(layers_remove(cache, bad[i], &e), -1);
     }
 }
@@ -150,20 +149,11 @@ static void test_seal(void **state)
     assert_false(layers_have(cache, "other"));
 }
 
-static void test_lease(void **state)
+static void test_remove(void **state)
 {
     struct err e = {0};
     (void)state;
-    assert_int_equal(layers_lease(cache, ID, &e), -1);
     publish("x");
-    int lease = layers_lease(cache, ID, &e);
-    int second = layers_lease(cache, ID, &e);
-    assert_true(lease >= 0 && second >= 0);
-    assert_int_equal(layers_remove(cache, ID, &e), 1);
-    fd_close(&lease);
-    assert_int_equal(layers_remove(cache, ID, &e), 1);
-    assert_true(layers_have(cache, ID));
-    fd_close(&second);
     assert_int_equal(layers_remove(cache, ID, &e), 0);
     assert_false(layers_have(cache, ID));
     assert_int_equal(layers_remove(cache, ID, &e), 0);
@@ -190,15 +180,17 @@ static void test_sweep(void **state)
 static void digest(int fs, char out[65])
 {
     struct err e = {0};
-    if (layers_digest(fs, out, &e))
+    struct layers_sum sum;
+    if (layers_measure(fs, &sum, &e))
         fail_msg("%s", e.msg);
+    memcpy(out, sum.digest, 65);
 }
 
 static void test_digest(void **state)
 {
     char first[65], again[65], name[LAYERS_TMP_NAME];
     struct err e = {0};
-    uint64_t bytes = 0;
+    struct layers_sum sum;
     (void)state;
     int FD_AUTO tmp = tmp_with(name, "text");
     int FD_AUTO fs = openat(tmp, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -206,13 +198,20 @@ static void test_digest(void **state)
     assert_int_equal(symlinkat("file", fs, "sub/link"), 0);
     digest(fs, first);
     int FD_AUTO path = openat(tmp, "fs", O_PATH | O_CLOEXEC);
-    assert_int_equal(layers_measure(path, again, &bytes, &e), 0);
-    assert_string_equal(first, again);
-    assert_true(bytes > 0);
+    assert_int_equal(layers_measure(path, &sum, &e), 0);
+    assert_string_equal(first, sum.digest);
+    assert_true(sum.bytes > 0 && sum.files == 3 && sum.top == 2);
     assert_int_equal(fchmodat(fs, "file", 0600, 0), 0);
     digest(fs, again);
     assert_string_not_equal(first, again);
     assert_int_equal(fchmodat(fs, "file", 0644, 0), 0);
+    digest(fs, again);
+    assert_string_equal(first, again);
+    /* One byte, the size is the same. */
+    put(fs, "file", "tExt");
+    digest(fs, again);
+    assert_string_not_equal(first, again);
+    put(fs, "file", "text");
     digest(fs, again);
     assert_string_equal(first, again);
     assert_int_equal(unlinkat(fs, "sub/link", 0), 0);
@@ -225,6 +224,77 @@ static void test_digest(void **state)
     assert_string_not_equal(first, again);
 }
 
+/* ---- damage ---- */
+
+static int check(struct err *e)
+{
+    struct buf meta = {0};
+    assert_int_equal(layers_meta(cache, ID, &meta, e), 0);
+    int r = layers_check(cache, ID, &meta, e);
+    buf_fini(&meta);
+    return r;
+}
+
+static void test_check(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    publish("x");
+    assert_int_equal(check(&e), 0);
+    put(cache, "layers/" ID "/fs/more", "");
+    assert_int_equal(check(&e), -1);
+    assert_non_null(strstr(e.msg, "2 entries in its root, 1 when it was made"));
+    put(cache, "layers/" ID "/meta.json", "{\"id\":\"other\"}");
+    assert_int_equal(check(&e), -1);
+    assert_non_null(strstr(e.msg, "that of another layer"));
+    put(cache, "layers/" ID "/meta.json", "{\"id\":");
+    assert_int_equal(check(&e), -1);
+    assert_non_null(strstr(e.msg, "no JSON object"));
+    put(cache, "layers/" ID "/meta.json", "");
+    assert_int_equal(check(&e), -1);
+    put(cache, "layers/" ID "/meta.json", "{}"); /* of an older version */
+    assert_int_equal(check(&e), 0);
+    assert_int_equal(path_remove_tree(cache, "layers/" ID "/fs", &e), 0);
+    assert_int_equal(check(&e), -1);
+    assert_non_null(strstr(e.msg, "fs cannot be read"));
+}
+
+static void test_verify(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(layers_verify(cache, ID, &e), -1);
+    publish("as it was");
+    assert_int_equal(layers_verify(cache, ID, &e), 0);
+    put(cache, "layers/" ID "/fs/file", "as it Was");
+    assert_int_equal(check(&e), 0);
+    assert_int_equal(layers_verify(cache, ID, &e), 1);
+    assert_non_null(strstr(e.msg, "layer " ID " is damaged: its content has"));
+    put(cache, "layers/" ID "/meta.json", "{}");
+    assert_int_equal(layers_verify(cache, ID, &e), 2);
+}
+
+static void test_aside(void **state)
+{
+    struct err e = {0};
+    char first[LAYERS_ASIDE_NAME], second[LAYERS_ASIDE_NAME], path[160];
+    struct stat st;
+    (void)state;
+    assert_int_equal(layers_aside(cache, ID, first, &e), -1);
+    assert_false(layers_was_damaged(cache, ID));
+    publish("bad");
+    assert_int_equal(layers_aside(cache, ID, first, &e), 0);
+    assert_false(layers_have(cache, ID));
+    assert_true(layers_was_damaged(cache, ID));
+    assert_false(layers_was_damaged(cache, "abc12"));
+    publish("good");
+    assert_content("good");
+    assert_int_equal(layers_aside(cache, ID, second, &e), 0);
+    assert_string_not_equal(first, second);
+    snprintf(path, sizeof(path), "%s/fs/file", first);
+    assert_int_equal(fstatat(cache, path, &st, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,9 +302,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_ids, setup, teardown),
         cmocka_unit_test_setup_teardown(test_half, setup, teardown),
         cmocka_unit_test_setup_teardown(test_seal, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_lease, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sweep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_digest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_check, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_verify, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_aside, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

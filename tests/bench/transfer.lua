@@ -1,0 +1,92 @@
+--- Large files up and down, beside a bare pump over the same two hops: file, TCP, unix socket,
+--- file. The peak memory of host, engine and envd meanwhile.
+local bench = require "bench"
+local fs = require "e2b_fs"
+local place = require "place"
+local process = require "e2b_process"
+
+local PIECE <const> = 256 * 1024
+
+local function make_file(path, bytes)
+    local f = assert(io.open(path, "w"))
+    local piece = ("0123456789abcdef"):rep(PIECE // 16)
+    for _ = 1, bytes // PIECE do
+        f:write(piece)
+    end
+    f:close()
+end
+
+local function watched(pids)
+    collectgarbage()
+    local idle = {}
+    for name, pid in pairs(pids) do
+        bench.forget_peak(pid)
+        idle[name] = select(2, bench.memory(pid))
+    end
+    return function(worst)
+        for name, pid in pairs(pids) do
+            local over = (bench.memory(pid) - idle[name]) / 1024
+            worst[name] = math.max(worst[name] or 0, over)
+        end
+    end
+end
+
+local function uploader(sandbox, source)
+    return function()
+        local f <close> = assert(io.open(source, "rb"))
+        sandbox.files:write("/home/user/data", f)
+    end
+end
+
+local function downloader(sandbox, target)
+    return function()
+        local f <close> = assert(io.open(target, "wb"))
+        f:setvbuf("no")
+        local stream <close> = sandbox.files:read("/home/user/data", { format = "stream" })
+        for piece in stream do
+            f:write(piece)
+        end
+    end
+end
+
+local function direction(name, ours, pump, pids, bytes)
+    local worst = {}
+    local samples, failures = bench.in_turn(bench.scaled(3, 1), {
+        { name = "e2blua", ours = true, sample = function()
+            local measure = watched(pids)
+            local ms = bench.timed(ours)
+            measure(worst)
+            return bytes / 1048576 / ms * 1000
+        end },
+        { name = "pump", sample = function()
+            return bytes / 1048576 / pump()[1][1] * 1e6
+        end },
+    })
+    local what = ("%d MiB %s"):format(bytes // 1048576, name)
+    bench.compare { measure = what, unit = "MiB/s", peer = "bare pump", samples = samples.e2blua,
+        peer_samples = samples.pump, failure = failures.pump, at_least = 0.7,
+        goal = "at least 0.7 x the pump" }
+    for _, who in ipairs { "host", "engine", "envd" } do
+        bench.figure { measure = ("%s: peak memory of %s over idle"):format(what, who),
+            unit = "MiB", ours = worst[who], bound = 8, goal = "at most 8 MiB" }
+    end
+end
+
+return function()
+    local bytes = bench.scaled(1024, 1) * 1048576
+    local dir = place.folder()
+    local source, target = dir .. "/source", dir .. "/target"
+    make_file(source, bytes)
+    local sandbox <close> = place.sandbox()
+    sandbox.commands:run "true"
+    local pids = { host = process.pid(), engine = bench.engine_pid(),
+        envd = assert(bench.envd_pids()[1]) }
+    direction("up", uploader(sandbox, source), function()
+        return bench.probed("up", source, target)
+    end, pids, bytes)
+    direction("down", downloader(sandbox, target), function()
+        return bench.probed("down", source, target)
+    end, pids, bytes)
+    fs.remove_tree(source)
+    fs.remove_tree(target)
+end
