@@ -109,6 +109,13 @@ function M.pid_of(id, home)
     error("no pid 1 in " .. id)
 end
 
+--- Skips a test that only root can run.
+function M.needs_root()
+    if process.uid() ~= 0 then
+        t.skip "root"
+    end
+end
+
 --- Skips a test where no program can gain rights (a root made by bwrap).
 function M.needs_sudo()
     if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then
