@@ -54,7 +54,8 @@ function M.note(grade, reason)
         return nil
     end
     return ("one user id only (%s): every command runs as root of the sandbox, also those" ..
-        " of `user`; sudo and other users do not work; see e2blua doctor"):format(reason)
+        " of `user`, every file is root's, and sudo changes nothing; see e2blua doctor")
+        :format(reason)
 end
 
 return M

@@ -72,6 +72,16 @@ function Boxes:group_of(id)
     return "e2blua/" .. self.E.home_hash .. "/" .. id
 end
 
+-- What the launcher sets in their place is no limit of the whole.
+local function limits_note(missing)
+    local note = "limits that this machine cannot give: " .. missing
+    if missing:find "memory" or missing:find "pids" then
+        note = note .. "; each process alone is held to the memory, each of its users to the" ..
+            " number of processes"
+    end
+    return note
+end
+
 function Boxes:launch_process(box, spec)
     local E = self.E
     Error.check(fs.mkdirs(spec.dir, 448))
@@ -98,7 +108,7 @@ function Boxes:launch_process(box, spec)
     end
     if info.missing ~= "" then
         spec.doc.notes = spec.doc.notes or {}
-        table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+        table.insert(spec.doc.notes, limits_note(info.missing))
     end
     E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4, state = 'running'" ..
         " WHERE id = ?1", spec.id, info.pid, info.start_time, info.cgroup)

@@ -37,7 +37,9 @@ rm -rf "$copy/home"
 state=$home/.local/state
 as_user mkdir -p "$state/e2blua"
 as_user chmod 700 "$state/e2blua"
-sh "$here/lend_base.sh" "$program" "$cache" "$user" "$state/e2blua/cache"
+for grade in range one; do
+    sh "$here/lend_base.sh" "$program" "$cache" "$user" "$state/e2blua/cache" $grade
+done
 
 # A clone in a closed folder, as /root, is not to be read by others.
 tar -C "$here/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$copy" -xf -

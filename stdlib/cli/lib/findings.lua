@@ -52,8 +52,8 @@ function M.root(f)
         end
     end
     return worse("warn", ("user %s has one id for sandboxes: %s"):format(f.user, f.rootless.why),
-        "in sandboxes every command runs as root, those of `user`, too: sudo, other users and " ..
-        "programs with a user of their own do not work", mend)
+        "in sandboxes every command runs as root, those of `user`, too, and every file is root's: " ..
+        "sudo, other users and programs with a user of their own do not work", mend)
 end
 
 ---@param f cli.Facts
