@@ -245,8 +245,17 @@ static int mounts_of(struct probe_rootless *found, struct err *e)
                : err_set(e, "internal", "the trial was killed");
 }
 
+/* What newuidmap complains of is in why, too. */
+static void be_silent(void)
+{
+    FD_AUTO int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null >= 0)
+        (void)dup2(null, STDERR_FILENO);
+}
+
 static void enter_and_tell(int out)
 {
+    be_silent();
     struct report r = {.entered = false};
     struct rootless_ids ids;
     if (rootless_enter(r.found.why, sizeof(r.found.why), &r.err) == 0 &&

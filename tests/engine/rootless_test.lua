@@ -33,22 +33,6 @@ local function owners(text)
     return out
 end
 
--- A PATH on which there is all but these.
-local function path_without(...)
-    local dir, hidden = t.tmpdir(), {}
-    for _, name in ipairs { ... } do
-        hidden[name] = true
-    end
-    for _, from in ipairs { "/bin", "/usr/bin", "/usr/local/bin" } do
-        for _, name in ipairs(fs.list(from) or {}) do
-            if not hidden[name] then
-                os.execute(("ln -sfn %s/%s %s/%s"):format(from, name, dir, name))
-            end
-        end
-    end
-    return dir
-end
-
 t.test("its sandboxes have users of their own, none of them the engine's", function()
     needs_user()
     t.eq(client.status().grade, "range")
@@ -109,7 +93,7 @@ end)
 t.test("with one user id everything is root's, and that is said", function()
     needs_user()
     local home = rig.home()
-    local env = { PATH = path_without("newuidmap", "newgidmap"), E2BLUA_HOME = home.path }
+    local env = { PATH = rig.path_without("newuidmap", "newgidmap"), E2BLUA_HOME = home.path }
     local code, _, err = run({ "create", "--timeout", "60" }, { env = env })
     t.eq(code, 0, err)
     local status = client.status(home.paths)
@@ -129,4 +113,19 @@ t.test("with one user id everything is root's, and that is said", function()
         "/etc/hostname /srv/of-bob && mknod /srv/pipe p", { user = "root" })
     Template.build(template, world.unique("one"), build)
     t.match(json.encode(client.status(home.paths)), '"grade":"one"')
+end)
+
+t.test("gc removes layers whose files are others'", function()
+    needs_user()
+    local cache, id = t.tmpdir() .. "/cache", ("a"):rep(64)
+    local layer = cache .. "/layers/" .. id
+    assert(fs.mkdirs(layer .. "/fs", 448))
+    assert(fs.write_file(layer .. "/meta.json", json.encode { id = id, kind = "step",
+        size = 1 << 20 }))
+    rig.as_owner("sh", "-c", ("mkdir -p %s/fs/a/b && chown -R 1:1 %s/fs && chmod 0 %s/fs/a")
+        :format(layer, layer, layer))
+    t.ok(not fs.remove_tree(layer), "the user could do it")
+    local code, out, err = run({ "engine", "gc", "--max", "0" }, { env = { E2BLUA_CACHE = cache } })
+    t.eq(code, 0, out .. err)
+    t.eq(fs.stat(layer), nil)
 end)
