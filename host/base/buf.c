@@ -15,8 +15,19 @@ void buf_init(struct buf *b)
 
 void buf_fini(struct buf *b)
 {
-    free(b->data);
+    if (b->data)
+        free(b->data - b->head);
     *b = (struct buf){0};
+}
+
+/* What was dropped is room again. */
+static void move_to_front(struct buf *b)
+{
+    char *all = b->data - b->head;
+    memmove(all, b->data, b->len);
+    b->data = all;
+    b->cap += b->head;
+    b->head = 0;
 }
 
 char *buf_reserve(struct buf *b, size_t n)
@@ -24,6 +35,8 @@ char *buf_reserve(struct buf *b, size_t n)
     if (n >= SIZE_MAX / 2 - b->len)
         abort();
     size_t need = b->len + n + 1;
+    if (need > b->cap && b->head > 0)
+        move_to_front(b);
     if (need > b->cap) {
         size_t cap = b->cap ? b->cap : 64;
         while (cap < need)
@@ -71,21 +84,27 @@ void buf_consume(struct buf *b, size_t n)
         buf_clear(b);
         return;
     }
-    memmove(b->data, b->data + n, b->len - n);
+    b->data += n;
+    b->head += n;
     b->len -= n;
-    b->data[b->len] = '\0';
+    b->cap -= n;
 }
 
 void buf_clear(struct buf *b)
 {
     b->len = 0;
-    if (b->data)
-        b->data[0] = '\0';
+    if (!b->data)
+        return;
+    b->data -= b->head;
+    b->cap += b->head;
+    b->head = 0;
+    b->data[0] = '\0';
 }
 
 char *buf_steal(struct buf *b, size_t *len)
 {
     buf_reserve(b, 0);
+    move_to_front(b);
     char *p = b->data;
     if (len)
         *len = b->len;

@@ -7,6 +7,7 @@
 struct buf {
     char *data;
     size_t len, cap;
+    size_t head; /* bytes before data that were dropped */
 };
 
 void buf_init(struct buf *b);
@@ -17,7 +18,7 @@ void buf_append(struct buf *b, const void *p, size_t n);
 void buf_puts(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Drops the first n bytes. */
+/* Drops the first n bytes, without moving the others. */
 void buf_consume(struct buf *b, size_t n);
 void buf_clear(struct buf *b); /* len = 0, keeps memory */
 /* Gives the memory (NUL-terminated, never NULL) to the caller. */

@@ -7,7 +7,7 @@
 
 void engine_store_open(lua_State *L);    /* store() */
 void engine_proxy_open(lua_State *L);    /* proxy() */
-void engine_box_open(lua_State *L);      /* launch(), kill() */
+void engine_box_open(lua_State *L);      /* launch(), adopt(), kill() */
 void engine_layers_open(lua_State *L);   /* layers, trees */
 void engine_gc_open(lua_State *L);       /* leases, gc() */
 void engine_host_open(lua_State *L);     /* disks, descriptors, strays() */

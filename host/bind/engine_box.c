@@ -1,9 +1,10 @@
-/* Sandboxes for Lua: launch{...} -> box, kill{...}. */
+/* Sandboxes for Lua: launch{...} and adopt{...} -> box, kill{...}. */
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine.h"
 #include "lutil.h"
+#include "sandbox/disk.h"
 #include "sandbox/launcher.h"
 #include "sandbox/layers.h"
 #include "sandbox/leases.h"
@@ -37,6 +38,9 @@ struct launch {
     int envd; /* borrowed from the registry */
     struct launcher_child child;
     struct netns_sockets net;
+    uint64_t disk_bytes; /* 0: no limit */
+    char *disks;         /* folder for empty images */
+    char no_disk[192];   /* why there is no limit, or "" */
     bool launched;
 };
 
@@ -107,6 +111,39 @@ static void close_all(struct fds *f)
     fd_close(&f->lease);
 }
 
+/* A limit that cannot be had is among the missing ones, with the reason. */
+static int choose_disk(struct launch *l, struct fds *f, struct launcher_spec *s,
+                       struct err *e)
+{
+    struct disk_facts facts = {.bytes = l->disk_bytes,
+                               .memory_bytes = l->limits.memory_bytes};
+    char image[4096];
+    if (!l->disk_bytes)
+        return 0;
+    disk_look(&facts);
+    switch (disk_choose(&facts, l->no_disk, sizeof(l->no_disk))) {
+    case DISK_TMPFS:
+        s->upper_bytes = l->disk_bytes;
+        return 0;
+    case DISK_NONE:
+        return 0;
+    case DISK_LOOP:
+        break;
+    }
+    if (str_fmt(image, sizeof(image), "%s/disk.img", l->dir) < 0)
+        return err_set(e, "invalid_argument", "the path %s is too long",
+                       l->dir);
+    int mount = disk_open(l->disks, image, l->disk_bytes, e);
+    if (mount < 0)
+        return err_wrap(e, "disk of %llu MiB",
+                        (unsigned long long)(l->disk_bytes >> 20));
+    fd_close(&f->upper);
+    f->upper = mount;
+    s->upper_fd = mount;
+    s->upper_detached = true;
+    return 0;
+}
+
 static int launch_run(struct work *w, struct err *e)
 {
     static char arg0[] = "envd", arg1[] = "--memory-mb";
@@ -137,9 +174,12 @@ static int launch_run(struct work *w, struct err *e)
             .limits = l->limits,
             .tmp_tmpfs = l->tmp_tmpfs,
             .net = &l->net,
+            .net_pass = true,
             .memory_events = true,
         };
-        r = launcher_start(&s, &l->child, e);
+        r = choose_disk(l, &f, &s, e);
+        if (r == 0)
+            r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
     }
     if (r < 0 && f.lease >= 0)
@@ -166,12 +206,14 @@ static void launch_fini(struct work *w)
     free(l->hosts);
     free(l->resolv_conf);
     free(l->cgroup);
+    free(l->disks);
 }
 
 /* ---- the box ------------------------------------------------------------- */
 
 struct box {
     struct launcher_child child;
+    char no_disk[192];
     struct netns_sockets net;
     struct loop_watch *watch;
     struct task_wait wait;
@@ -258,12 +300,16 @@ static int l_close(lua_State *L)
     return 0;
 }
 
-/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=} ; the last
- * says why, when there is none */
+/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=, no_disk=} ;
+ * the last two say why, when there is none, or no limit of it */
 static int l_info(lua_State *L)
 {
     const struct box *b = check_box(L);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
+    if (*b->no_disk) {
+        lua_pushstring(L, b->no_disk);
+        lua_setfield(L, -2, "no_disk");
+    }
     if (b->net.errnum) {
         lua_pushstring(L, strerror(b->net.errnum));
         lua_setfield(L, -2, "no_network");
@@ -355,6 +401,89 @@ static int l_kill(lua_State *L)
     return work_call(L, &k->w);
 }
 
+/* ---- adoption ------------------------------------------------------------ */
+
+static struct box *new_box(lua_State *L)
+{
+    struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
+    memset(b, 0, sizeof(*b));
+    b->child.pidfd = -1;
+    netns_sockets_init(&b->net);
+    luaL_setmetatable(L, BOX_CLASS);
+    return b;
+}
+
+/* adopt{pid=, start_time=, cgroup=} -> box | nil, error (kind not_found: it has
+ * ended): a running sandbox of an earlier engine, still without its network */
+static int l_adopt(lua_State *L)
+{
+    struct err e = {0};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    long long pid = lutil_opt_int(L, 1, "pid", 0);
+    long long start = lutil_opt_int(L, 1, "start_time", 0);
+    const char *cgroup = lutil_opt_str(L, 1, "cgroup", "");
+    struct box *b = new_box(L);
+    b->child.pid = (pid_t)pid;
+    b->child.start_time = (uint64_t)start;
+    str_fmt(b->child.cgroup, sizeof(b->child.cgroup), "%s", cgroup);
+    return launcher_adopt(&b->child, &e) < 0 ? lutil_fail(L, &e) : 1;
+}
+
+struct fetch {
+    struct work w;
+    struct box *box; /* on the stack of the task that waits */
+    char *run_dir, *name;
+    int timeout_ms;
+    struct netns_sockets net;
+};
+
+static int fetch_run(struct work *w, struct err *e)
+{
+    struct fetch *f = (struct fetch *)w;
+    FD_AUTO int dir = open_dir(f->run_dir, e);
+    if (dir < 0)
+        return -1;
+    return netns_sockets_fetch(dir, f->name, f->timeout_ms, &f->net, e);
+}
+
+static int fetch_push(lua_State *L, struct work *w)
+{
+    struct fetch *f = (struct fetch *)w;
+    netns_sockets_close(&f->box->net);
+    f->box->net = f->net;
+    netns_sockets_init(&f->net);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void fetch_fini(struct work *w)
+{
+    struct fetch *f = (struct fetch *)w;
+    netns_sockets_close(&f->net);
+    free(f->run_dir);
+    free(f->name);
+}
+
+static const struct work_class FETCH = {fetch_run, fetch_push, fetch_fini};
+
+/* box:fetch(run_dir, name, seconds) -> true | nil, error: takes the sockets of
+ * its network from the envd that listens on run_dir/name */
+static int l_fetch(lua_State *L)
+{
+    struct box *b = check_box(L);
+    const char *dir = luaL_checkstring(L, 2);
+    const char *name = luaL_checkstring(L, 3);
+    double seconds = luaL_checknumber(L, 4);
+    luaL_argcheck(L, seconds > 0 && seconds <= 60, 4, "0 to 60 seconds");
+    struct fetch *f = work_new(L, sizeof(*f), &FETCH);
+    netns_sockets_init(&f->net);
+    f->box = b;
+    f->timeout_ms = (int)(seconds * 1000);
+    f->run_dir = mem_strdup(dir);
+    f->name = mem_strdup(name);
+    return work_call(L, &f->w);
+}
+
 /* ---- launch -------------------------------------------------------------- */
 
 static int envd_gc(lua_State *L)
@@ -390,13 +519,10 @@ static int envd_fd(lua_State *L, struct err *e)
 static int push_box(lua_State *L, struct work *w)
 {
     struct launch *l = (struct launch *)w;
-    struct box *b = lua_newuserdatauv(L, sizeof(*b), 0);
-    memset(b, 0, sizeof(*b));
-    b->child.pidfd = -1;
-    netns_sockets_init(&b->net);
-    luaL_setmetatable(L, BOX_CLASS);
+    struct box *b = new_box(L);
     b->child = l->child;
     b->net = l->net;
+    memcpy(b->no_disk, l->no_disk, sizeof(b->no_disk));
     l->launched = false;
     return 1;
 }
@@ -419,6 +545,7 @@ static lua_Integer check_launch(lua_State *L)
             lutil_raise(L, "invalid_argument", "launch needs %s", needed[i]);
     lutil_opt_str(L, 1, "hosts", "");
     lutil_opt_str(L, 1, "resolv_conf", "");
+    lutil_opt_str(L, 1, "disks", "");
     luaL_argcheck(L, lua_getfield(L, 1, "layers") == LUA_TTABLE, 1,
                   "layers must be an array of ids");
     lua_Integer n = luaL_len(L, -1);
@@ -433,7 +560,8 @@ static lua_Integer check_launch(lua_State *L)
 }
 
 /* launch{id=, cache=, dir=, run_dir=, log=, layers={ids, base first}, cgroup=,
- * hosts=, resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=}
+ * hosts=, resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=,
+ * disk_bytes=, disks=}
  * -> box | nil, error. envd listens on run_dir/<id>.sock. */
 static int l_launch(lua_State *L)
 {
@@ -446,6 +574,7 @@ static int l_launch(lua_State *L)
         .pids = (unsigned)lutil_opt_int(L, 1, "pids", 0),
     };
     bool tmp = lutil_opt_bool(L, 1, "tmp_tmpfs", 0);
+    long long disk = lutil_opt_int(L, 1, "disk_bytes", 0);
     int envd = envd_fd(L, &e);
     if (envd < 0)
         return lutil_fail(L, &e);
@@ -454,6 +583,8 @@ static int l_launch(lua_State *L)
     l->envd = envd;
     l->limits = limits;
     l->tmp_tmpfs = tmp;
+    l->disk_bytes = (uint64_t)disk;
+    l->disks = opt_copy(L, "disks", "");
     l->id = opt_copy(L, "id", "");
     l->cache = opt_copy(L, "cache", "");
     l->dir = opt_copy(L, "dir", "");
@@ -475,10 +606,13 @@ void engine_box_open(lua_State *L)
     static const luaL_Reg meta[] = {{"__gc", box_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"wait", l_wait},   {"info", l_info},
                                        {"usage", l_usage}, {"kill", l_box_kill},
-                                       {"close", l_close}, {NULL, NULL}};
+                                       {"fetch", l_fetch}, {"close", l_close},
+                                       {NULL, NULL}};
     lutil_class(L, BOX_CLASS, meta, methods);
     lua_pushcfunction(L, l_launch);
     lua_setfield(L, -2, "launch");
+    lua_pushcfunction(L, l_adopt);
+    lua_setfield(L, -2, "adopt");
     lua_pushcfunction(L, l_kill);
     lua_setfield(L, -2, "kill");
 }

@@ -1,4 +1,4 @@
-/* The way out of sandboxes for Lua: egress{v6=, on_line=} -> g. */
+/* The way out of sandboxes for Lua: egress{v6=, on_line=, on_name=} -> g. */
 #include "base/log.h"
 #include "engine.h"
 #include "lutil.h"
@@ -14,8 +14,8 @@
 
 struct legress {
     struct egress *g;
-    lua_State *L; /* the main one */
-    int on_line;  /* reference of the function */
+    lua_State *L;         /* the main one */
+    int on_line, on_name; /* references of the functions */
 };
 
 struct lpolicy {
@@ -28,7 +28,8 @@ static int egress_gc(lua_State *L)
     egress_free(g->g);
     g->g = NULL;
     luaL_unref(L, LUA_REGISTRYINDEX, g->on_line);
-    g->on_line = LUA_NOREF;
+    luaL_unref(L, LUA_REGISTRYINDEX, g->on_name);
+    g->on_line = g->on_name = LUA_NOREF;
     return 0;
 }
 
@@ -55,32 +56,68 @@ static int call_on_line(lua_State *L)
     return 0;
 }
 
-static void on_line(void *arg, const char *id, const char *text)
+static void call(const struct legress *g, lua_CFunction fn, void *what)
 {
-    const struct legress *g = arg;
-    struct line l = {g, id, text};
-    lua_pushcfunction(g->L, call_on_line);
-    lua_pushlightuserdata(g->L, &l);
+    lua_pushcfunction(g->L, fn);
+    lua_pushlightuserdata(g->L, what);
     if (lutil_call(g->L, 1, 0) == 0)
         return;
     log_line(LOG_ERROR, "egress", "%s", luaL_tolstring(g->L, -1, NULL));
     lua_pop(g->L, 2);
 }
 
-/* egress{v6=, on_line=function(id, text)} -> g ; on_line must not wait */
+static void on_line(void *arg, const char *id, const char *text)
+{
+    struct line l = {arg, id, text};
+    call(arg, call_on_line, &l);
+}
+
+struct name {
+    const struct legress *g;
+    const char *id;
+    const struct egress_place *at;
+};
+
+static int call_on_name(lua_State *L)
+{
+    const struct name *n = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, n->g->on_name);
+    lua_pushstring(L, n->id);
+    lua_pushinteger(L, n->at->slot);
+    lua_pushinteger(L, n->at->number);
+    lua_pushstring(L, n->at->name);
+    lua_call(L, 4, 0);
+    return 0;
+}
+
+static void on_name(void *arg, const char *id, const struct egress_place *at)
+{
+    struct name n = {arg, id, at};
+    call(arg, call_on_name, &n);
+}
+
+/* The function in a field of the table at 1. */
+static int function_ref(lua_State *L, const char *field)
+{
+    luaL_argcheck(L, lua_getfield(L, 1, field) == LUA_TFUNCTION, 1,
+                  "on_line and on_name must be functions");
+    return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* egress{v6=, on_line=function(id, text), on_name=function(id, slot, number,
+ * name)} -> g ; neither must wait */
 static int l_egress(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     bool v6 = lutil_opt_bool(L, 1, "v6", 0);
-    luaL_argcheck(L, lua_getfield(L, 1, "on_line") == LUA_TFUNCTION, 1,
-                  "on_line must be a function");
     struct legress *g = lua_newuserdatauv(L, sizeof(*g), 0);
-    *g = (struct legress){NULL, task_main(L), LUA_NOREF};
+    *g = (struct legress){NULL, task_main(L), LUA_NOREF, LUA_NOREF};
     luaL_setmetatable(L, EGRESS_CLASS);
-    lua_pushvalue(L, -2);
-    g->on_line = luaL_ref(L, LUA_REGISTRYINDEX);
+    g->on_line = function_ref(L, "on_line");
+    g->on_name = function_ref(L, "on_name");
     g->g = egress_new(task_loop(L), v6);
     egress_on_line(g->g, on_line, g);
+    egress_on_name(g->g, on_name, g);
     return 1;
 }
 
@@ -212,6 +249,18 @@ static int l_set_policy(lua_State *L)
     return 0;
 }
 
+/* g:name(id, number, name): what on_name of an earlier engine got, in order */
+static int l_name(lua_State *L)
+{
+    struct egress *g = check_egress(L);
+    const char *id = luaL_checkstring(L, 2);
+    lua_Integer number = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, number > 0 && number <= UINT16_MAX * 4, 3,
+                  "no number of a name");
+    egress_name(g, id, (unsigned)number, luaL_checkstring(L, 4));
+    return 0;
+}
+
 /* g:remove(id): resets its connections */
 static int l_remove(lua_State *L)
 {
@@ -243,9 +292,9 @@ void engine_egress_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", egress_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
-        {"host", l_host},     {"add", l_add},       {"policy", l_set_policy},
-        {"remove", l_remove}, {"report", l_report}, {"close", egress_gc},
-        {NULL, NULL}};
+        {"host", l_host},     {"add", l_add},   {"policy", l_set_policy},
+        {"remove", l_remove}, {"name", l_name}, {"report", l_report},
+        {"close", egress_gc}, {NULL, NULL}};
     static const luaL_Reg policy_meta[] = {{"__gc", policy_gc}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
     lutil_class(L, EGRESS_CLASS, meta, methods);

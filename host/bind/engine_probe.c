@@ -3,6 +3,7 @@
 #include "lutil.h"
 #include "sandbox/cacerts.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/disk.h"
 #include "sandbox/probe.h"
 
 #include <lauxlib.h>
@@ -112,6 +113,24 @@ static int l_limits(lua_State *L)
     return 1;
 }
 
+/* disk_kind(bytes [, memory_bytes]) -> "image" | "memory" | nil, error: how a
+ * disk of that size would be limited */
+static int l_disk_kind(lua_State *L)
+{
+    struct err e = {0};
+    char why[192];
+    struct disk_facts f = {.bytes = (uint64_t)luaL_checkinteger(L, 1),
+                           .memory_bytes = (uint64_t)luaL_optinteger(L, 2, 0)};
+    disk_look(&f);
+    enum disk_kind kind = disk_choose(&f, why, sizeof(why));
+    if (kind == DISK_NONE) {
+        err_set(&e, "unsupported", "%s", why);
+        return lutil_fail(L, &e);
+    }
+    lua_pushstring(L, kind == DISK_LOOP ? "image" : "memory");
+    return 1;
+}
+
 /* extra_cas() -> how many certificate authorities this machine trusts beyond
  * the distribution's | nil, error */
 static int l_cas(lua_State *L)
@@ -137,6 +156,7 @@ void engine_probe_open(lua_State *L)
                                          {"probe_fs_type", l_fs_type},
                                          {"probe_space", l_space},
                                          {"limits", l_limits},
+                                         {"disk_kind", l_disk_kind},
                                          {"extra_cas", l_cas},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

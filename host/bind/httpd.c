@@ -537,6 +537,13 @@ static int l_close(lua_State *L)
     return server_gc(L);
 }
 
+/* srv:drain() takes no new connections; open ones end after their answer */
+static int l_drain(lua_State *L)
+{
+    httpd_close(check_server(L)->httpd, false);
+    return 0;
+}
+
 /* srv:connections() -> integer */
 static int l_connections(lua_State *L)
 {
@@ -613,6 +620,7 @@ int luaopen_e2b_httpd(lua_State *L)
                                            {"__index", server_index},
                                            {NULL, NULL}};
     static const luaL_Reg server[] = {{"add", l_add},
+                                      {"drain", l_drain},
                                       {"close", l_close},
                                       {"connections", l_connections},
                                       {NULL, NULL}};

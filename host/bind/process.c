@@ -61,13 +61,25 @@ static int l_uid(lua_State *L)
     return 1;
 }
 
+static int push_clock(lua_State *L, clockid_t id)
+{
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    lua_pushinteger(L, (lua_Integer)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
+    return 1;
+}
+
 /* clock() -> microseconds since 1970 */
 static int l_clock(lua_State *L)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    lua_pushinteger(L, (lua_Integer)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
-    return 1;
+    return push_clock(L, CLOCK_REALTIME);
+}
+
+/* boot_clock() -> microseconds since the machine's boot, its sleep included;
+ * the same for all processes, and nobody can set it */
+static int l_boot_clock(lua_State *L)
+{
+    return push_clock(L, CLOCK_BOOTTIME);
 }
 
 /* isatty(fd) -> boolean */
@@ -258,18 +270,14 @@ int luaopen_e2b_process(lua_State *L)
     static const luaL_Reg lock_meta[] = {
         {"__gc", lock_gc}, {"__close", lock_gc}, {NULL, NULL}};
     static const luaL_Reg lock[] = {{"close", lock_gc}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"exe", l_exe},
-                                         {"file_id", l_file_id},
-                                         {"pid", l_pid},
-                                         {"uid", l_uid},
-                                         {"clock", l_clock},
-                                         {"isatty", l_isatty},
-                                         {"verbose", l_verbose},
-                                         {"log", l_log},
-                                         {"spawn_daemon", l_spawn_daemon},
-                                         {"alive", l_alive},
-                                         {"lock", l_lock},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"exe", l_exe},       {"file_id", l_file_id},
+        {"pid", l_pid},       {"uid", l_uid},
+        {"clock", l_clock},   {"boot_clock", l_boot_clock},
+        {"isatty", l_isatty}, {"verbose", l_verbose},
+        {"log", l_log},       {"spawn_daemon", l_spawn_daemon},
+        {"alive", l_alive},   {"lock", l_lock},
+        {NULL, NULL}};
     lutil_class(L, LOCK_CLASS, lock_meta, lock);
     luaL_newlib(L, functions);
     return 1;

@@ -57,7 +57,7 @@ struct sched {
     int exit_code;
     struct job_pool *jobs;
     struct loop_watch *jobs_watch;
-    unsigned jobs_out; /* while there are any, the loop is alive */
+    unsigned jobs_out;   /* while there are any, the loop is alive */
     struct task *orphan; /* failed, and nobody took the error */
 };
 

@@ -18,8 +18,13 @@ struct procs;   /* process.h */
 struct server;  /* server.h */
 struct work;    /* work.h */
 
+enum { ENVD_NET = 4 };
+
 struct envd {
     struct loop *loop;
+    /* The sockets that this sandbox's network comes to, the engine's; kept for
+     * the next engine. -1: a gap. */
+    int net[ENVD_NET];
     struct oom oom;
     char *token;           /* NULL: none set, everything is open */
     char *default_user;    /* never NULL; "root" until /init says else */

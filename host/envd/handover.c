@@ -1,5 +1,7 @@
-/* A question is 8 bytes: NUL "E2B", family '4' or '6', count, two zeros. The
- * answer is 'k' with that many sockets, or 'e' without. */
+/* A question is 8 bytes: NUL "E2B", what, count, two zeros. What '4' or '6':
+ * fresh sockets of that family; the answer is 'k' with that many, or 'e'
+ * without. What 'n', count 0: the network's own; the answer is a byte with a
+ * bit for each that comes along. */
 #include "handover.h"
 
 #include "base/fd.h"
@@ -31,6 +33,8 @@ struct handover_server {
     void *arg;
     struct conn *conns;
     unsigned count;
+    const int *net;
+    int nnet;
 };
 
 /* Returns the descriptor when keep, else closes it. */
@@ -65,20 +69,34 @@ static int give(struct conn *c, int family, int count)
     return sent == 1 ? 0 : -1;
 }
 
+static int give_net(const struct conn *c)
+{
+    const struct handover_server *h = c->server;
+    int fds[MAX_SOCKETS], n = 0;
+    unsigned char which = 0;
+    struct err e;
+    for (int i = 0; i < h->nnet; i++)
+        if (h->net[i] >= 0) {
+            fds[n++] = h->net[i];
+            which |= (unsigned char)(1U << i);
+        }
+    return fd_send(c->fd, &which, 1, fds, n, &e) == 1 ? 0 : -1;
+}
+
 /* -1: hang up. */
 static int answer(struct conn *c)
 {
     static const unsigned char head[4] = {0, 'E', '2', 'B'};
     const unsigned char *w = c->word;
-    int count = w[5];
-    bool good = memcmp(w, head, sizeof(head)) == 0 &&
-                (w[4] == '4' || w[4] == '6') && count > 0 &&
-                count <= MAX_SOCKETS && w[6] == 0 && w[7] == 0;
-    if (!good) {
-        log_line(LOG_WARN, "handover", "not a question of the engine");
-        return -1;
-    }
-    return give(c, w[4] == '4' ? AF_INET : AF_INET6, count);
+    int what = w[4], count = w[5];
+    bool ours = memcmp(w, head, sizeof(head)) == 0 && w[6] == 0 && w[7] == 0;
+    bool fresh = (what == '4' || what == '6') && count > 0;
+    if (ours && what == 'n' && count == 0)
+        return give_net(c);
+    if (ours && fresh && count <= MAX_SOCKETS)
+        return give(c, what == '4' ? AF_INET : AF_INET6, count);
+    log_line(LOG_WARN, "handover", "not a question of the engine");
+    return -1;
 }
 
 static void on_word(struct conn *c)
@@ -157,6 +175,12 @@ handover_server_new(struct loop *l, void (*serve)(void *arg, int fd), void *arg)
     h->serve = serve;
     h->arg = arg;
     return h;
+}
+
+void handover_server_net(struct handover_server *h, const int *net, int n)
+{
+    h->net = net;
+    h->nnet = n < MAX_SOCKETS ? n : MAX_SOCKETS;
 }
 
 void handover_server_free(struct handover_server *h)

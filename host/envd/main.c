@@ -1,7 +1,7 @@
 /* envd: pid 1 of a sandbox. With --memory-mb standard input is the file with
  * its group's count of processes killed for memory. Its API socket is
- * descriptor 3; with --socket PATH it makes its own and is an ordinary process
- * (development, tests). */
+ * descriptor 3, the sockets of its network follow; with --socket PATH it makes
+ * its own and is an ordinary process (development, tests). */
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -20,14 +20,15 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { API_FD = 3, GRACE_MS = 60 * 1000, EXIT_USAGE = 2 };
+enum { API_FD = 3, NET_FD = 4, GRACE_MS = 60 * 1000, EXIT_USAGE = 2 };
 
-/* An engine that dies before it has set a deadline: the longest life that a
- * sandbox of E2B can have. */
-#define FIRST_DEADLINE_MS (24ull * 3600 * 1000)
+/* An engine sets the deadline at once; one that has died before it did knows
+ * nothing of this sandbox. */
+#define FIRST_DEADLINE_MS (60ull * 1000)
 
 struct options {
     const char *socket; /* NULL: descriptor 3 */
@@ -152,6 +153,20 @@ static int open_socket(const struct options *o, struct err *e)
     return API_FD;
 }
 
+/* Before anything else is opened, which could take the place of a gap. */
+static void take_net(struct envd *v, bool given)
+{
+    for (int i = 0; i < ENVD_NET; i++) {
+        int type;
+        socklen_t n = sizeof(type);
+        v->net[i] = -1;
+        if (given &&
+            getsockopt(NET_FD + i, SOL_SOCKET, SO_TYPE, &type, &n) == 0 &&
+            fd_cloexec(NET_FD + i, true, NULL) == 0)
+            v->net[i] = NET_FD + i;
+    }
+}
+
 static int serve(struct envd *v, const struct options *o, struct err *e)
 {
     bool first = getpid() == 1;
@@ -190,6 +205,7 @@ int main(int argc, char **argv)
     int r = parse(argc, argv, &o);
     if (r != 0)
         return r < 0 ? EXIT_USAGE : 0;
+    take_net(&v, !o.socket);
     log_open(STDERR_FILENO, LOG_INFO);
     signal(SIGPIPE, SIG_IGN);
     if (getpid() == 1)
@@ -205,6 +221,8 @@ int main(int argc, char **argv)
     r = v.loop ? serve(&v, &o, &e) : -1;
     if (r < 0)
         log_line(LOG_ERROR, "envd", "%s", e.msg);
+    for (int i = 0; i < ENVD_NET; i++)
+        fd_close(&v.net[i]);
     free(v.token);
     free(v.default_user);
     free(v.default_workdir);

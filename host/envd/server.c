@@ -199,6 +199,7 @@ struct server *server_new(struct envd *v, int fd, struct err *e)
     s->envd = v;
     s->http = httpd_new(v->loop, &OPS, s);
     s->handover = handover_server_new(v->loop, serve_http, s);
+    handover_server_net(s->handover, v->net, ENVD_NET);
     if (httpd_listen(s->http, fd, e) < 0) {
         server_free(s);
         return NULL;

@@ -335,9 +335,8 @@ int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
     uint64_t shm =
         read_number(m, name, "memory.stat", m->v2 ? "shmem" : "total_shmem");
     u->memory_cache_bytes = file > shm ? file - shm : 0;
-    u->oom_kills =
-        read_number(m, name, m->v2 ? "memory.events" : "memory.oom_control",
-                    "oom_kill");
+    u->oom_kills = read_number(
+        m, name, m->v2 ? "memory.events" : "memory.oom_control", "oom_kill");
     if (get(&k[CGROUP_PIDS], name, "pids.current", &text))
         u->pids = (unsigned)number_of(&text, "");
     else if (get(&k[CGROUP_FREEZER], name, "cgroup.procs", &text))

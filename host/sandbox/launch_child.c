@@ -38,7 +38,23 @@ struct child {
     int scratch, old_root; /* O_PATH */
     int trees[LAUNCH_TREES];
     int given[2]; /* proc and sysfs, when the parent had to make them */
+    struct netns_sockets net;
 };
+
+/* What another thread of the parent was doing is no concern of ours, and must
+ * not last: its lock, its listeners, and its end of the socket to a sister that
+ * would wait for the death of a parent for ever. */
+static int close_others(const struct launch_plan *p)
+{
+    unsigned from = 0;
+    for (int i = 0; i < p->nkeep; i++) {
+        unsigned fd = (unsigned)p->keep[i];
+        if (fd > from && syscall(SYS_close_range, from, fd - 1, 0) < 0)
+            return -1;
+        from = fd + 1;
+    }
+    return (int)syscall(SYS_close_range, from, ~0U, 0);
+}
 
 /* Blocks until the parent sends n descriptors; its death ends the wait. */
 static int receive(const struct child *c, int *fds, int n)
@@ -157,7 +173,8 @@ static int raise_loopback(struct child *c)
     return rc;
 }
 
-/* Hands the descriptors over; the copies here close at exec. */
+/* Hands the descriptors over; the copies here are the program's or close at
+ * exec. */
 static int send_sockets(int sock, const struct netns_sockets *s)
 {
     union {
@@ -190,16 +207,11 @@ static int send_sockets(int sock, const struct netns_sockets *s)
  * said and no failure. */
 static int open_network(struct child *c)
 {
-    struct netns_sockets s;
     if (!c->plan->spec->net)
         return 0;
-    if (netns_apply(&c->plan->net, &s) < 0)
-        s.errnum = errno;
-    int rc = send_sockets(c->sock, &s);
-    int errnum = s.errnum;
-    netns_sockets_close(&s);
-    s.errnum = errnum;
-    return rc;
+    if (netns_apply(&c->plan->net, &c->net) < 0)
+        c->net.errnum = errno;
+    return send_sockets(c->sock, &c->net);
 }
 
 /* ---- the root, prepared on a scratch tmpfs --------------------------------
@@ -226,7 +238,12 @@ static int attach_layers(struct child *c)
             return -1;
         close(c->trees[i]);
     }
-    return 0;
+    if (!*c->plan->upper)
+        return 0;
+    return mount("tmpfs", "u", "tmpfs", MS_NODEV, c->plan->upper) < 0 ||
+                   make_dir("u/u", 0755) < 0 || make_dir("u/w", 0755) < 0
+               ? -1
+               : 0;
 }
 
 static int mount_overlay(struct child *c)
@@ -400,16 +417,55 @@ static int leave_old_root(struct child *c)
 /* ---- what it keeps --------------------------------------------------------
  */
 
+enum { MAX_KEPT = LAUNCHER_MAX_PASS + NETNS_SOCKETS + 1 };
+
+static int kept_count(const struct launcher_spec *s)
+{
+    return s->npass + (s->net_pass ? NETNS_SOCKETS : 0) + (s->keep_fd > 0);
+}
+
+/* What the program finds from 3 on: passed ones, sockets, the lock. */
+static int kept_fd(const struct child *c, int i)
+{
+    const struct launcher_spec *s = c->plan->spec;
+    if (i < s->npass)
+        return s->pass_fds[i];
+    i -= s->npass;
+    return s->net_pass && i < NETNS_SOCKETS ? c->net.fd[i] : s->keep_fd;
+}
+
+/* Moves them to first or above; -1: a gap. */
+static int move_kept(const struct child *c, int *kept, int n, int first)
+{
+    for (int i = 0; i < n; i++) {
+        int fd = kept_fd(c, i);
+        kept[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, first);
+        if (fd >= 0 && kept[i] < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int place_kept(const int *kept, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (kept[i] < 0)
+            close(3 + i);
+        else if (dup2(kept[i], 3 + i) < 0)
+            return -1;
+    return 0;
+}
+
 /* Everything moves above the wanted numbers first, so that no dup2 hits a
- * descriptor that is still needed. Before the limit is lowered: the parent's
- * descriptors, which are all still open, may be more than it allows. */
+ * descriptor that is still needed. Before the limit is lowered: they may have
+ * higher numbers than it allows. */
 static int arrange_descriptors(struct child *c)
 {
     const struct launcher_spec *s = c->plan->spec;
-    int first = 3 + s->npass + (s->keep_fd > 0), pass[LAUNCHER_MAX_PASS];
-    for (int i = 0; i < s->npass; i++)
-        if ((pass[i] = fcntl(s->pass_fds[i], F_DUPFD_CLOEXEC, first)) < 0)
-            return -1;
+    int n = kept_count(s), kept[MAX_KEPT];
+    int first = 3 + n;
+    if (move_kept(c, kept, n, first) < 0)
+        return -1;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
@@ -418,18 +474,13 @@ static int arrange_descriptors(struct child *c)
     int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
     int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
     int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);
-    int keep =
-        s->keep_fd > 0 ? fcntl(s->keep_fd, F_DUPFD_CLOEXEC, first) : 0;
-    if (sock < 0 || keep < 0)
+    if (sock < 0)
         return -1;
     c->sock = sock;
     c->exec_fd = prog;
     if (prog < 0 || dup2(in, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         return -1;
-    for (int i = 0; i < s->npass; i++)
-        if (dup2(pass[i], 3 + i) < 0)
-            return -1;
-    if (s->keep_fd > 0 && dup2(keep, first - 1) < 0)
+    if (place_kept(kept, n) < 0)
         return -1;
     return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
 }
@@ -539,11 +590,11 @@ void launch_child_run(const struct launch_plan *p)
                       .exec_fd = p->spec->exec_fd,
                       .scratch = -1,
                       .old_root = -1,
-                      .given = {-1, -1}};
+                      .given = {-1, -1},
+                      .net = {.fd = {-1, -1, -1, -1}}};
     sigset_t none;
-    close(p->parent_sock);
     reset_signals();
-    if (receive(&c, c.trees, p->spec->nlayers + 1) < 0)
+    if (close_others(p) < 0 || receive(&c, c.trees, p->spec->nlayers + 1) < 0)
         _exit(127);
     for (int i = 0; i < STEP_EXEC; i++)
         if (STEPS[i].run(&c) < 0) {

@@ -42,13 +42,9 @@ static int make_folder(int dir, const char *name,
     return 0;
 }
 
-/* userns -1: as it is on disk. */
-static int clone_tree(int dir, int userns, struct err *e)
+/* Takes fd, returns it or -1. userns -1: it stays as it is on disk. */
+static int idmap(int fd, int userns, struct err *e)
 {
-    int fd = (int)syscall(SYS_open_tree, dir, "",
-                          AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(e, "internal", "open_tree of descriptor %d", dir);
     if (userns < 0)
         return fd;
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP,
@@ -61,6 +57,24 @@ static int clone_tree(int dir, int userns, struct err *e)
         fd_close(&fd);
     }
     return fd;
+}
+
+static int clone_tree(int dir, int userns, struct err *e)
+{
+    int fd = (int)syscall(SYS_open_tree, dir, "",
+                          AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, "internal", "open_tree of descriptor %d", dir);
+    return idmap(fd, userns, e);
+}
+
+/* A detached mount is taken as it is: before Linux 6.15 it cannot be cloned. */
+static int take_mount(int mount, int userns, struct err *e)
+{
+    int fd = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return err_errno(e, "internal", "duplicate descriptor %d", mount);
+    return idmap(fd, userns, e);
 }
 
 static int open_userns(const struct rootless_ids *ids, pid_t pid, int *fd,
@@ -90,7 +104,8 @@ int launch_maps_trees(const struct launch_plan *p, pid_t pid, int *trees,
     for (int i = 0; i < s->nlayers; i++)
         if ((trees[i] = clone_tree(s->layers[i], userns, e)) < 0)
             return err_wrap(e, "layer %d", i);
-    trees[s->nlayers] = clone_tree(s->upper_fd, userns, e);
+    trees[s->nlayers] = s->upper_detached ? take_mount(s->upper_fd, userns, e)
+                                          : clone_tree(s->upper_fd, userns, e);
     return trees[s->nlayers] < 0 ? err_wrap(e, "upper folder") : 0;
 }
 

@@ -141,6 +141,9 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
         netns_plan_make(&p->net);
     str_fmt(p->shm, sizeof(p->shm), "mode=1777,size=%llu",
             (unsigned long long)shm);
+    if (s->upper_bytes)
+        str_fmt(p->upper, sizeof(p->upper), "mode=0755,size=%llu",
+                (unsigned long long)s->upper_bytes);
     str_fmt(p->inotify, sizeof(p->inotify), "%d",
             (int)LAUNCHER_INOTIFY_INSTANCES);
     str_fmt(p->overlay, sizeof(p->overlay), "lowerdir=");
@@ -158,6 +161,33 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
 
 /* ---- start ----------------------------------------------------------------
  */
+
+/* Into the ascending list of what the child keeps. */
+static void keep(struct launch_plan *p, int fd)
+{
+    int i = p->nkeep;
+    if (fd < 0)
+        return;
+    for (; i > 0 && p->keep[i - 1] > fd; i--)
+        p->keep[i] = p->keep[i - 1];
+    p->keep[i] = fd;
+    p->nkeep++;
+}
+
+static void keep_all(struct launch_plan *p)
+{
+    const struct launcher_spec *s = p->spec;
+    for (int fd = 0; fd < 3; fd++)
+        keep(p, fd);
+    keep(p, p->sock);
+    keep(p, s->exec_fd);
+    keep(p, s->log_fd);
+    keep(p, p->input);
+    if (s->keep_fd > 0)
+        keep(p, s->keep_fd);
+    for (int i = 0; i < s->npass; i++)
+        keep(p, s->pass_fds[i]);
+}
 
 /* The child runs with all signals blocked until it has reset the handlers. */
 static pid_t clone_child(const struct launch_plan *p, int cgroup, int *pidfd)
@@ -289,8 +319,8 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     FD_AUTO int events =
         p->spec->memory_events ? cgroup_memory_events(c->cgroup) : -1;
     p->input = events;
-    p->parent_sock = mine;
     p->sock = childs;
+    keep_all(p);
     pid_t pid = clone_child(p, cgroup, &c->pidfd);
     if (pid < 0) {
         c->pidfd = -1;
@@ -355,6 +385,14 @@ static int adopt(const struct launcher_child *c)
     if (!launcher_alive(c->pid, c->start_time))
         fd_close(&fd);
     return fd;
+}
+
+int launcher_adopt(struct launcher_child *c, struct err *e)
+{
+    c->pidfd = adopt(c);
+    if (c->pidfd < 0)
+        return err_set(e, "not_found", "process %d has ended", (int)c->pid);
+    return 0;
 }
 
 static int wait_gone(const struct launcher_child *c, int64_t deadline,

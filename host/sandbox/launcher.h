@@ -41,7 +41,11 @@ struct launcher_spec {
                    * file system that root can idmap: ext4, xfs, btrfs,
                    * tmpfs; u becomes the next layer. Without root it is
                    * given to the sandbox's root. */
-    int exec_fd;  /* sealed memfd of the program run as pid 1 */
+    bool upper_detached;  /* upper_fd is the root of a mount that is nowhere
+                           * attached, and this sandbox's alone */
+    uint64_t upper_bytes; /* not 0: the upper is a tmpfs of this size instead,
+                           * gone with the sandbox */
+    int exec_fd;          /* sealed memfd of the program run as pid 1 */
     char *const *argv, *const *envp;
     /* Descriptors the program finds as 3, 4, ... ; stdin is /dev/null, stdout
      * and stderr go to log_fd (a file). */
@@ -59,6 +63,9 @@ struct launcher_spec {
     /* Filled with the sockets that all connections come to, the caller's, or
      * with why there are none; NULL: lo has no route. */
     struct netns_sockets *net;
+    /* The program finds its own copies of them behind the passed descriptors,
+     * in the order of NETNS_*, with gaps for those that are missing. */
+    bool net_pass;
     /* Standard input is the file of cgroup_memory_events, where there is one,
      * in place of /dev/null. */
     bool memory_events;
@@ -88,6 +95,10 @@ int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e);
 /* Takes the exit status of a finished child: 0 and *status as by waitpid, or
  * -1 when it still runs or was not our child. launcher_kill is still due. */
 int launcher_reap(struct launcher_child *c, int *status, struct err *e);
+/* Opens pidfd for the process of pid and start_time, which an earlier engine
+ * has made; kind not_found: it has ended. (The boot id is the caller's to
+ * compare.) */
+int launcher_adopt(struct launcher_child *c, struct err *e);
 /* Start time of a process, its identity beside the pid; -1: there is none. */
 int launcher_identity(pid_t pid, uint64_t *start_time);
 /* Is the process of this identity still there and no zombie? (The boot id is

@@ -4,7 +4,6 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "base/path.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -128,10 +127,14 @@ static int read_one(int dir, const char *name, struct leases *l, struct err *e)
         unlinkat(dir, name, 0); /* nobody has it open */
         return 0;
     }
-    size_t n;
-    char *text = path_read_file(dir, name, FILE_MAX, &n, e);
-    if (!text)
+    struct stat st;
+    if (fstat(fd, &st) || st.st_size > FILE_MAX)
+        return err_set(e, "internal", "lease %s cannot be read", name);
+    char *text = mem_alloc((size_t)st.st_size + 1);
+    if (fd_read_all(fd, text, (size_t)st.st_size, e) < 0) {
+        free(text);
         return err_wrap(e, "lease %s", name);
+    }
     l->living++;
     add_lines(l, text);
     free(text);

@@ -5,6 +5,8 @@
 #ifndef E2B_NETNS_H
 #define E2B_NETNS_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +43,11 @@ void netns_plan_make(struct netns_plan *p);
 /* In the child, with CAP_NET_ADMIN over the namespace and lo up: rules, then
  * sockets, then the routes. -1: errno tells; the namespace stays closed. */
 int netns_apply(const struct netns_plan *p, struct netns_sockets *s);
+/* netns_fetch.c: the same sockets once more, from the envd that listens on
+ * dirfd/name and has copies; errnum ENOTSUP: it has none for IPv4. Waits at
+ * most timeout_ms. */
+int netns_sockets_fetch(int dirfd, const char *name, int timeout_ms,
+                        struct netns_sockets *s, struct err *e);
 void netns_sockets_init(struct netns_sockets *s);
 void netns_sockets_close(struct netns_sockets *s);
 

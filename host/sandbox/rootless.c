@@ -70,6 +70,19 @@ void rootless_ids(struct rootless_ids *out)
     free(gids);
 }
 
+uid_t rootless_user(void)
+{
+    unsigned inside, outside;
+    char *uids =
+        path_read_file(AT_FDCWD, "/proc/self/uid_map", MAP_MAX, NULL, NULL);
+    uid_t uid = geteuid();
+    if (uids && uid == 0 && sscanf(uids, "%u %u", &inside, &outside) == 2 &&
+        inside == 0)
+        uid = outside;
+    free(uids);
+    return uid;
+}
+
 /* "name:first:count", by name or number. */
 static bool take_range(const char *line, size_t n, const char *name, uid_t uid,
                        uint32_t *first)

@@ -32,6 +32,9 @@ struct rootless_ids {
 
 /* Of this process. Reads /proc/self/uid_map and gid_map. */
 void rootless_ids(struct rootless_ids *out);
+/* Who this process is to the machine: the effective user, outside of the
+ * namespace that rootless_enter has made. */
+uid_t rootless_user(void);
 /* Of the texts of such files. Not the machine's own root: first is 1, since 0
  * is the user itself, who must not be root of a sandbox where there is choice.
  */

@@ -62,6 +62,14 @@ static const char *const MIGRATIONS[] = {
     "  build_id TEXT NOT NULL REFERENCES builds(id) ON DELETE CASCADE,"
     "  seq INTEGER NOT NULL, at INTEGER NOT NULL, level TEXT NOT NULL,"
     "  step TEXT, message TEXT NOT NULL, PRIMARY KEY(build_id, seq)) STRICT;",
+    /* What the next engine needs of a sandbox. end_boot: its end by the clock
+     * that counts since the boot. Names keep the synthetic addresses that its
+     * programs have been given; rowid is their order. */
+    "ALTER TABLE sandboxes ADD COLUMN end_boot INTEGER;"
+    "CREATE TABLE names("
+    "  sandbox_id TEXT NOT NULL REFERENCES sandboxes(id) ON DELETE CASCADE,"
+    "  slot INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,"
+    "  PRIMARY KEY(sandbox_id, slot)) STRICT;",
 };
 /* Nobody else holds it longer; while the engine runs, nobody else has it. */
 enum { BUSY_MS = 5000 };

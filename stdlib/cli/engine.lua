@@ -3,6 +3,7 @@
 local client = require "engine.client"
 local out = require "cli.lib.out"
 local paths = require "engine.paths"
+local program = require "e2b.program"
 local task = require "e2b_task"
 
 local M = {
@@ -33,6 +34,11 @@ local function status(p)
     local s = client.status(p)
     if not s then
         print("no engine runs in " .. p.home)
+        local orphans = client.orphans(p)
+        if orphans > 0 then
+            print(("%d sandboxes of one that has died are left: the next call takes them over," ..
+                " `%s engine stop` ends them"):format(orphans, program.name()))
+        end
         return 1
     end
     local image = s.image.state

@@ -109,7 +109,8 @@ local function until_final(config, req)
         local wait
         if status then
             wait = not req.ok[status] and pause(status, headers, n)
-        elseif headers.retryable and headers.kind == "network" then
+        elseif headers.kind == "network" and (headers.retryable or
+                config.backend == "local" and req.method == "GET") then
             wait = math.min(10, 0.1 * 2 ^ n)
         end
         if not wait or n == config.retries or task.now() + wait >= began + window then

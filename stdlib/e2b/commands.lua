@@ -117,11 +117,25 @@ local function take_data(self, data)
     end
 end
 
+-- A connection that broke is not the command's end.
+local function next_message(self)
+    local ok, message = pcall(self._stream.next, self._stream)
+    if not ok then
+        local lost = Error.is(message, "network") or Error.is(message, "sandbox_unreachable")
+        if lost and not message.remedy then
+            message.remedy = ("the command may go on: commands:connect(%d) reads what it" ..
+                " writes from then on"):format(self.pid)
+        end
+        error(message, 0)
+    end
+    return message
+end
+
 -- Reads until the end of the command. The callback may wait meanwhile: that is
 -- the back-pressure.
 local function read_all(self)
     local stream <close> = self._stream
-    local message = stream:next()
+    local message = next_message(self)
     while message do
         local event = message.event or {}
         if event.data then
@@ -133,7 +147,7 @@ local function read_all(self)
             pcall(stream.next, stream)
             return
         end
-        message = stream:next()
+        message = next_message(self)
     end
     Error.raise("protocol", "the command's stream ended without its exit status",
         { op = "commands.run" })

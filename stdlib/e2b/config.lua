@@ -41,6 +41,7 @@ local SHARED_DOMAINS = {
 ---@field retries integer
 ---@field headers table<string, string> of requests to the control plane
 ---@field agent_headers table<string, string> of all requests
+---@field base e2b.Config the one that a call's options were laid over
 
 ---Whether the URL's host is this machine.
 ---@param url string
@@ -109,6 +110,7 @@ end
 
 local function common(config, opts)
     tell(config)
+    config.base = config
     local agent = { ["User-Agent"] = "e2blua/" .. M.VERSION }
     config.agent_headers = agent
     config.headers = merged(agent, {
@@ -225,6 +227,30 @@ function M.resolve(opts)
             { remedy = "leave the option out, or set E2BLUA_BACKEND=remote" })
     end
     return common(config, opts)
+end
+
+---Finds this machine's engine anew, or starts one: it has the sandboxes of one
+---that died, mostly at the same address. An engine that has ended in order is
+---not started again: its sandboxes have ended too.
+---@param config e2b.Config of the local backend, changed
+---@return boolean found
+---@return e2b.Error|nil why none could be started
+function M.revive(config)
+    local client, base = require("engine.client"), config.base
+    if not client.info(require("engine.paths").of()) then
+        return false
+    end
+    local ok, engine = pcall(client.ensure, { anyhow = true })
+    if not ok then
+        if not Error.is(engine) or engine.kind == "cancelled" or engine.kind == "interrupted" then
+            error(engine, 0)
+        end
+        return false, engine
+    end
+    base.api_url, base.sandbox_url = engine.api_url, engine.sandbox_url
+    base.api_key, base.domain = engine.api_key, engine.domain
+    base.headers["X-API-KEY"] = engine.api_key
+    return true
 end
 
 ---Base URL of a sandbox's daemon.

@@ -8,6 +8,7 @@ local timestamp = require "e2b.timestamp"
 local transport = require "e2b.transport"
 
 local PIECE <const> = 64 * 1024
+local LARGE_PIECE <const> = 256 * 1024
 local TYPES = {
     FILE_TYPE_FILE = "file",
     FILE_TYPE_DIRECTORY = "dir",
@@ -224,10 +225,7 @@ end
 FileStream.__close = FileStream.close
 
 -- Raises unless the head of the answer says that all went well.
-local function check_head(conn, request, x, status, headers)
-    if not status then
-        Error.raise(rpc.after_failure(conn, request.op, headers))
-    end
+local function check_head(conn, request, x, status)
     if status >= 200 and status < 300 then
         return
     end
@@ -236,14 +234,6 @@ local function check_head(conn, request, x, status, headers)
         Error.raise(rpc.after_failure(conn, request.op, err))
     end
     Error.raise(rpc.http_failure(conn, request.op, status, body, "file_not_found"))
-end
-
-local function wait_head(conn, request, x)
-    local status, headers = x:wait()
-    if not status then
-        headers = transport.explained(request, headers)
-    end
-    check_head(conn, request, x, status, headers)
 end
 
 local READ = options.spec(USER, {
@@ -265,16 +255,16 @@ function Files:read(path, opts, ...)
     local o = options.arguments(op, PATH, READ, path, opts, ...)
     local conn = self._connection
     local request = files_request(conn, op, "GET", o.path, o)
-    request.gzip = o.gzip
+    request.gzip, request.large = o.gzip, true
     if o.format == "stream" then
         request.idle_timeout = o.stream_idle_timeout or request.idle_timeout
     end
-    local x, err = transport.open(conn.config, request)
+    local x, status = transport.begin(conn.config, request)
     if not x then
-        Error.raise(rpc.after_failure(conn, op, err))
+        Error.raise(rpc.after_failure(conn, op, status))
     end
     local guard <close> = rpc.guard(x)
-    wait_head(conn, request, x)
+    check_head(conn, request, x, status)
     local stream = setmetatable({ _x = x, _connection = conn, _request = request }, FileStream)
     if o.format == "stream" then
         guard.keep = true
@@ -328,6 +318,28 @@ local function pieces_of(data)
     end
 end
 
+-- How many bytes of an open file are left; nil for what is no regular file.
+local function rest_of(data)
+    if io.type(data) ~= "file" then
+        return nil
+    end
+    local at = data:seek()
+    local size = at and data:seek("end")
+    if not size or not data:seek("set", at) then
+        return nil
+    end
+    return size > at and size - at or nil
+end
+
+-- So many bytes of an open file, which may grow meanwhile.
+local function file_source(file, left)
+    return function()
+        local piece = left > 0 and file:read(math.min(left, LARGE_PIECE)) or nil
+        left = left - (piece and #piece or 0)
+        return piece
+    end
+end
+
 -- A function that gives the data piece by piece.
 local function source_of(op, data)
     if type(data) == "string" then
@@ -354,22 +366,38 @@ local function source_of(op, data)
     end
 end
 
+-- Sends the data, of a file its `rest`, and waits for the head of the answer.
+local function answered(conn, request, data, rest)
+    if not request.upload then
+        return transport.begin(conn.config, request)
+    end
+    local source = rest and file_source(data, rest) or source_of(request.op, data)
+    transport.wake(conn.config, request)
+    local x, err = transport.open(conn.config, request)
+    if not x then
+        return nil, err
+    end
+    local guard <close> = rpc.guard(x)
+    local status, headers = transport.upload(x, request, source)
+    guard.keep = status ~= nil
+    if not status then
+        return nil, headers
+    end
+    return x, status
+end
+
 -- Large and streamed bodies have no deadline as long as they make progress.
 local function post(self, request, data)
     local conn = self._connection
     request.upload = type(data) ~= "string" or #data > PIECE
     request.body = not request.upload and data or nil
-    request.length = request.upload and type(data) == "string" and #data or nil
-    local source = request.upload and source_of(request.op, data)
-    local x <close>, err = transport.open(conn.config, request)
+    local rest = rest_of(data)
+    request.length = request.upload and type(data) == "string" and #data or rest
+    local x <close>, status = answered(conn, request, data, rest)
     if not x then
-        Error.raise(rpc.after_failure(conn, request.op, err))
+        Error.raise(rpc.after_failure(conn, request.op, status))
     end
-    if source then
-        check_head(conn, request, x, transport.upload(x, request, source))
-    else
-        wait_head(conn, request, x)
-    end
+    check_head(conn, request, x, status)
     local body, broken = transport.body(x, request)
     if not body then
         Error.raise(rpc.after_failure(conn, request.op, broken))

@@ -329,19 +329,7 @@ function M.unary(conn, call)
     return answer
 end
 
----A <close> value that closes an object unless its `keep` has been set: for what
----is handed on only when all went well.
----@param object any with a method close
----@return table
-function M.guard(object)
-    return setmetatable({}, {
-        __close = function(self)
-            if not self.keep then
-                object:close()
-            end
-        end,
-    })
-end
+M.guard = transport.guard
 
 -- ---- streams -----------------------------------------------------------------
 
@@ -424,12 +412,8 @@ function Stream:next()
     return nil
 end
 
--- Waits for the head of a stream; anything else is raised.
-local function check_head(conn, call, x, request)
-    local status, headers = x:wait()
-    if not status then
-        Error.raise(after_failure(conn, call.op, transport.explained(request, headers)))
-    end
+-- Any other answer than a stream is raised.
+local function check_head(conn, call, x, request, status, headers)
     local kind = headers["content-type"] or ""
     if status == 200 and kind:match("^application/connect%+json") then
         return
@@ -461,12 +445,12 @@ function M.stream(conn, call)
         timeout = limit_of(conn, call),
         idle_timeout = timeout and math.min(SILENCE, timeout + GRACE) or SILENCE,
     }
-    local x, err = transport.open(conn.config, request)
+    local x, status, answer = transport.begin(conn.config, request)
     if not x then
-        Error.raise(after_failure(conn, call.op, err))
+        Error.raise(after_failure(conn, call.op, status))
     end
     local guard <close> = M.guard(x)
-    check_head(conn, call, x, request)
+    check_head(conn, call, x, request, status, answer)
     guard.keep = true
     return setmetatable({
         _x = x,

@@ -44,13 +44,16 @@ local function object_of(config, answer, op)
     local domain = type(answer.domain) == "string" and answer.domain or config.domain
     local token = type(answer.envdAccessToken) == "string" and answer.envdAccessToken or nil
     local traffic = answer.trafficAccessToken
-    local connection = {
+    local connection = setmetatable({
         config = config,
-        url = config_of.envd_url(config, answer.sandboxID, domain),
         sandbox_id = answer.sandboxID,
         envd_version = answer.envdVersion or "0.0.0",
         access_token = token,
-    }
+    }, {
+        __index = function(_, name) -- an engine that comes after another may be elsewhere
+            return name == "url" and config_of.envd_url(config, answer.sandboxID, domain) or nil
+        end,
+    })
     return setmetatable({
         sandbox_id = answer.sandboxID,
         template_id = answer.templateID,

@@ -56,6 +56,7 @@ end
 ---@field idle_timeout? number seconds without a byte of the answer; nil or 0: none
 ---@field limit? number the timeout that errors name, when timeout is a rest of it
 ---@field gzip? boolean offer gzip, decode it
+---@field large? boolean the answer is a file: read in larger pieces
 
 local function seconds(n)
     return n and n > 0 and n or nil
@@ -102,6 +103,7 @@ function M.open(config, req)
         connect_timeout = math.min(30, seconds(req.timeout) or 30),
         idle_timeout = seconds(req.idle_timeout),
         accept_encoding = req.gzip and "gzip" or nil,
+        large = req.large,
         unix = config.unix,
         proxy = proxy_for(config, req.url),
     })
@@ -194,11 +196,23 @@ function M.body(x, req, deadline)
     end
 end
 
----A whole exchange.
----@param config e2b.Config
----@param req e2b.transport.Request
----@return integer|nil status, any headers_or_err, string|nil body
-function M.exchange(config, req)
+-- After a request that reached nobody, or a GET: whether it may be sent once more, since
+-- the engine of this machine has been found or started again. The request's URL
+-- follows it. Else the error to raise.
+local function revived(config, req, err)
+    if config.backend ~= "local" or err.kind ~= "network" or
+        not err.retryable and req.method ~= "GET" then
+        return false, err
+    end
+    local old = config.api_url
+    local found, why = require("e2b.config").revive(config)
+    if found and req.url:sub(1, #old) == old then
+        req.url = config.api_url .. req.url:sub(#old + 1)
+    end
+    return found, why or err
+end
+
+local function exchange(config, req)
     local limit = seconds(req.timeout)
     local deadline = limit and task.now() + limit
     local x <close>, err = M.open(config, req)
@@ -214,6 +228,84 @@ function M.exchange(config, req)
         return nil, broken
     end
     return status, headers, body
+end
+
+---A whole exchange.
+---@param config e2b.Config
+---@param req e2b.transport.Request
+---@return integer|nil status, any headers_or_err, string|nil body
+function M.exchange(config, req)
+    local status, headers, body = exchange(config, req)
+    if not status then
+        local again, err = revived(config, req, headers)
+        if not again then
+            return nil, err
+        end
+        return exchange(config, req)
+    end
+    return status, headers, body
+end
+
+---A <close> value that closes an object unless its `keep` has been set: for what
+---is handed on only when all went well.
+---@param object any with a method close
+---@return table
+function M.guard(object)
+    return setmetatable({}, {
+        __close = function(self)
+            if not self.keep then
+                object:close()
+            end
+        end,
+    })
+end
+
+local function begin(config, req)
+    local x, err = M.open(config, req)
+    if not x then
+        return nil, err
+    end
+    local guard <close> = M.guard(x)
+    local status, headers = x:wait()
+    if not status then
+        return nil, explained(req, headers)
+    end
+    guard.keep = true
+    return x, status, headers
+end
+
+---Starts a request that is no upload and waits for the head of its answer. The
+---caller closes x.
+---@param config e2b.Config
+---@param req e2b.transport.Request
+---@return any x of e2b_httpc, nil and an error when there is no answer
+---@return integer|e2b.Error status
+---@return table<string, string>|nil headers
+function M.begin(config, req)
+    local x, status, headers = begin(config, req)
+    if not x then
+        local again, err = revived(config, req, status)
+        if not again then
+            return nil, err
+        end
+        return begin(config, req)
+    end
+    return x, status, headers
+end
+
+---Before an upload, whose data can be read only once: makes sure that the engine
+---of this machine is there.
+---@param config e2b.Config
+---@param req e2b.transport.Request
+function M.wake(config, req)
+    if config.backend == "local" then
+        local old = config.api_url
+        M.exchange(config, { op = req.op, method = "GET", url = old .. "/health", headers = {},
+            timeout = req.timeout })
+        if req.url:sub(1, #old) == old then
+            req.url = config.api_url .. req.url:sub(#old + 1)
+        end
+    end
 end
 
 -- The key must not get into an error, whatever a server echoes.

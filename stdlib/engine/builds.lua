@@ -9,6 +9,7 @@ local hash = require "e2b_hash"
 local http = require "engine.http"
 local json = require "e2b_json"
 local layers_of = require "engine.layers"
+local life = require "engine.life"
 local log = require "engine.log"
 local room = require "engine.room"
 local start = require "engine.start"
@@ -116,7 +117,8 @@ end
 function Builds:in_sandbox(build, layers, context, fn)
     local E = self.E
     local id = "b" .. state.random_id(20)
-    local now = state.now()
+    local life_of = { started_at = state.now() }
+    life.set_end(life_of, state.clocks(), STEP_LIFE)
     local dir = E.paths.cache .. "/tmp/" .. id
     room.check(E, E.paths.cache)
     build.lease:add("tmp/" .. id)
@@ -135,8 +137,9 @@ function Builds:in_sandbox(build, layers, context, fn)
         tmp_tmpfs = true,
         doc = { build = build.id },
         build_id = build.id,
-        started_at = now,
-        end_at = now + STEP_LIFE * 1000000,
+        started_at = life_of.started_at,
+        end_at = life_of.end_at,
+        end_boot = life_of.end_boot,
     }
     local ok, err = pcall(fn, box)
     build.network_note = box.no_network or E.egress:note(id)
@@ -448,6 +451,8 @@ function Builds:start(template_id, build_id, request)
     local row = self:row(template_id, build_id)
     if not row then
         http.fail(404, ("Build '%s' not found"):format(build_id))
+    elseif self.E.leaving then
+        http.fail(503, "the engine is handing over to another build of e2blua; try again")
     elseif row.status ~= "waiting" then
         http.fail(400, "build is not in waiting state")
     elseif (request.fromImage ~= nil) == (request.fromTemplate ~= nil) then

@@ -11,6 +11,7 @@ local M = {}
 
 local START_SECONDS <const> = 20
 local STOP_SECONDS <const> = 30
+local REPLACE_SECONDS <const> = 70 -- creates that are under way are finished
 
 -- What of the caller's environment the daemon gets: no keys, no LUA_PATH.
 local INHERITED = {
@@ -20,7 +21,7 @@ local INHERITED = {
     "^UV_INDEX_URL$", "^UV_DEFAULT_INDEX$", "^YARN_NPM_REGISTRY_SERVER$", "^GOPROXY$", "^GOSUMDB$",
     "^E2BLUA_HOSTS_FILE$",
     "^E2BLUA_STDLIB$", "^E2BLUA_IDLE$", "^E2BLUA_PORT$", "^E2BLUA_READY_SECONDS$",
-    "^E2BLUA_CACHE_MAX$",
+    "^E2BLUA_DISK_MB$", "^E2BLUA_CACHE_MAX$",
     "^[A-Z]+SAN_OPTIONS$",
 }
 
@@ -69,7 +70,7 @@ function M.call(p, method, target, timeout)
     local answer = body ~= "" and json.decode(body) or {}
     if status >= 300 then
         Error.raise("internal", ("the engine answered %d: %s"):format(status,
-            type(answer) == "table" and answer.message or body))
+            type(answer) == "table" and answer.message or body), { status = status })
     end
     return answer
 end
@@ -109,18 +110,6 @@ local function await_end(p, ask)
         { deadline = "request", remedy = "look at " .. p.log })
 end
 
----Asks the running engine to end, also one that is only starting; kills its
----sandboxes.
----@param p engine.Paths
----@return boolean stopped false: none ran
-function M.stop(p)
-    local asked = false
-    await_end(p, function()
-        asked = asked or M.call(p, "POST", "/_engine/stop", STOP_SECONDS) ~= nil
-    end)
-    return asked
-end
-
 local function log_tail(p)
     local text = fs.read_file(p.log, 1 << 30) or ""
     local lines = {}
@@ -130,8 +119,12 @@ local function log_tail(p)
     return table.concat(lines, "\n  ", math.max(1, #lines - 4))
 end
 
+local function held(p)
+    local lock <close>, err = process.lock(p.lock)
+    return not lock and not err
+end
+
 local function start(p)
-    require("engine.places").check(p)
     local pid = Error.check(process.spawn_daemon(
         { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
@@ -140,7 +133,8 @@ local function start(p)
         if status then
             return status
         end
-        if not process.alive(pid) then
+        -- One that finds another engine in this home ends at once.
+        if not process.alive(pid) and not held(p) then
             Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
                 log_tail(p), { remedy = "see " .. p.log })
         end
@@ -152,15 +146,30 @@ local function start(p)
         :format(START_SECONDS, log_tail(p)), { deadline = "request", remedy = "see " .. p.log })
 end
 
--- An engine of another build serves on until it can be replaced.
+local function refuse_to_replace(status, cause)
+    Error.raise("unsupported", ("the running engine is of another build of e2blua and has %d" ..
+        " sandboxes and %d builds"):format(status.sandboxes, status.builds), {
+            cause = cause,
+            remedy = "let them finish, or end them with: " .. require("e2b.program").name() ..
+                " engine stop",
+        })
+end
+
+-- An engine of another build hands its sandboxes over to one of ours; builds
+-- of templates it finishes first.
 local function replace(p, status)
-    if status.sandboxes > 0 or status.builds > 0 then
-        Error.raise("unsupported", ("the running engine is of another build of e2blua and has %d" ..
-            " sandboxes and %d builds"):format(status.sandboxes, status.builds),
-            { remedy = "let them finish, or end them with: " .. require("e2b.program").name() ..
-                " engine stop" })
+    if status.builds > 0 then
+        refuse_to_replace(status)
     end
-    M.stop(p)
+    local ok, err = pcall(M.call, p, "POST", "/_engine/step_down", REPLACE_SECONDS)
+    if not ok and err.status == 404 and status.sandboxes == 0 then
+        M.call(p, "POST", "/_engine/stop", STOP_SECONDS) -- of before engines could step down
+    elseif not ok and (err.status == 404 or err.status == 409) then
+        refuse_to_replace(status, err)
+    elseif not ok then
+        error(err, 0)
+    end
+    await_end(p, function() end)
 end
 
 -- Waits while the base image is being made; says how far it is.
@@ -194,45 +203,81 @@ local function lines_to_stderr(text)
     io.stderr:write("e2blua: base image: ", text, "\n")
 end
 
-local function running(p)
+-- The state of an engine that may be used; of one of another build as the second
+-- value. anyhow: that one will do.
+local function running(p, anyhow)
     local status = M.info(p) and M.call(p, "GET", "/_engine/status", 10)
     if not status then
         return nil
     elseif status.stopping then
         await_end(p, function() end)
         return nil
-    elseif status.build_id ~= paths.build_id() then
-        replace(p, status)
-        return nil
+    elseif status.build_id ~= paths.build_id() and not anyhow then
+        return nil, status
     end
     return status
 end
 
-local function found_or_started(p)
-    local status = running(p)
+-- Who holds the start lock replaces and starts; the others wait.
+local function found_or_started(p, anyhow)
+    local status = running(p, anyhow)
     if status then
         return status
     end
-    require("engine.places").make(p)
-    local deadline = task.now() + START_SECONDS
+    local other
+    require("engine.places").check(p)
+    local deadline = task.now() + START_SECONDS + REPLACE_SECONDS
     while true do
         local lock <close>, err = process.lock(p.start_lock)
         if err then
             error(err, 0)
         end
-        status = running(p)
+        status, other = running(p, anyhow)
         if status then
             return status
+        end
+        if lock and other then
+            replace(p, other)
         end
         if lock then
             return start(p)
         end
         if task.now() > deadline then
             Error.raise("timeout", ("another process has been starting the engine for %d s")
-                :format(START_SECONDS), { deadline = "request", remedy = "see " .. p.log })
+                :format(START_SECONDS + REPLACE_SECONDS),
+                { deadline = "request", remedy = "see " .. p.log })
         end
         task.sleep(0.02)
     end
+end
+
+---Sandboxes and build steps of an engine that has died, which the next one
+---finds; more or less, as the dead one cannot be asked.
+---@param p engine.Paths
+---@return integer
+function M.orphans(p)
+    local count = 0
+    for _, name in ipairs(fs.list(p.run) or {}) do
+        count = count + (name:find("%.sock$") and 1 or 0)
+    end
+    return count
+end
+
+---Asks the running engine to end, also one that is only starting; kills its
+---sandboxes, also those of an engine that has died.
+---@param p engine.Paths
+---@return boolean stopped false: none ran
+function M.stop(p)
+    local asked = false
+    local function ask()
+        asked = asked or M.call(p, "POST", "/_engine/stop", STOP_SECONDS) ~= nil
+    end
+    await_end(p, ask)
+    if not asked and M.orphans(p) > 0 then
+        found_or_started(p, true)
+        await_end(p, ask)
+    end
+    return asked
 end
 
 ---@class engine.Connection
@@ -242,12 +287,13 @@ end
 ---@field domain string "e2b.localhost:<port>"
 
 ---Finds the embedded engine or starts it, and waits for the base image.
----@param opts? {progress: fun(text: string)|nil, home: string|nil, cache: string|nil}
+---@param opts? {progress: fun(text: string)|nil, home: string|nil, cache: string|nil,
+--- anyhow: boolean|nil} anyhow: an engine of another build is not replaced
 ---@return engine.Connection
 function M.ensure(opts)
     opts = opts or {}
     local p = paths.of(opts.home, opts.cache)
-    local status = found_or_started(p)
+    local status = found_or_started(p, opts.anyhow)
     await_image(p, status, opts.progress or M.progress or lines_to_stderr)
     local info = M.info(p)
     if not info then

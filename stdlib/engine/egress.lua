@@ -223,10 +223,12 @@ local function read_hosts(way, path)
 end
 
 ---@param on_line fun(id: string, text: string) gets what is refused; must not wait
+---@param on_name fun(id: string, slot: integer, number: integer, name: string) gets what has to
+--- be given to Egress:name by the next engine; must not wait
 ---@return table
-function M.new(on_line)
+function M.new(on_line, on_name)
     local env = fs.environ()
-    local way = Error.check(engine.egress { v6 = has_v6(), on_line = on_line })
+    local way = Error.check(engine.egress { v6 = has_v6(), on_line = on_line, on_name = on_name })
     for _, ip in ipairs { "127.0.0.1", "::1" } do
         Error.check(way:host(MACHINE, ip))
     end
@@ -282,6 +284,14 @@ function Egress:add(id, handle, policy)
         return self.missing
     end
     Error.check(self.way:add(id, handle, policy))
+end
+
+---A name that the sandbox has been given the address of by an earlier engine.
+---@param id string
+---@param number integer
+---@param name string
+function Egress:name(id, number, name)
+    self.way:name(id, number, name)
 end
 
 ---@param id string

@@ -1,5 +1,6 @@
 -- Creates with an Idempotency-Key: the same key and body give the same sandbox
 -- while it lives. Source: control plane reference, section 5.2.
+local hash = require "e2b_hash"
 local http = require "engine.http"
 local json = require "e2b_json"
 local task = require "e2b_task"
@@ -17,7 +18,7 @@ end
 -- Keys of sandboxes that have ended are of no use.
 local function prune(boxes)
     for key, entry in pairs(boxes.keys) do
-        if entry.answer and not boxes.live[entry.answer.sandboxID] then
+        if entry.id and not boxes.live[entry.id] then
             boxes.keys[key] = nil
         end
     end
@@ -26,9 +27,9 @@ end
 local function first(boxes, key, text, doc)
     local entry = { text = text, changed = task.cond() }
     boxes.keys[key] = entry
-    local ok, answer = pcall(boxes.create, boxes, doc, true)
+    local ok, answer = pcall(boxes.create, boxes, doc, true, { key = key, text = text })
     if ok then
-        entry.answer = answer
+        entry.id = answer.sandboxID
     else
         boxes.keys[key] = nil
     end
@@ -38,6 +39,16 @@ local function first(boxes, key, text, doc)
         error(answer, 0)
     end
     return answer
+end
+
+---A sandbox of an earlier engine keeps its key.
+---@param boxes table
+---@param record table
+function M.adopted(boxes, record)
+    local once = record.doc.once
+    if once then
+        boxes.keys[once.key] = { text = once.text, over = true, id = record.id }
+    end
 end
 
 ---POST /v2/sandboxes with that header, or without.
@@ -50,9 +61,8 @@ function M.create(boxes, key, doc)
         return boxes:create(doc, true)
     end
     check_key(key)
-    boxes.keys = boxes.keys or {}
     prune(boxes)
-    local text, entry = json.encode(doc), boxes.keys[key]
+    local text, entry = hash.sha256(json.encode(doc)), boxes.keys[key]
     if not entry then
         return first(boxes, key, text, doc)
     elseif entry.text ~= text then
@@ -67,11 +77,12 @@ function M.create(boxes, key, doc)
         end
         entry.changed:wait(deadline - task.now())
     end
-    if not entry.answer then
+    local record = entry.id and boxes.live[entry.id]
+    if not record then
         http.fail(409, "the first request with this Idempotency-Key failed; use a new key",
             "idempotency_outcome_unknown")
     end
-    return entry.answer
+    return boxes:answer(record)
 end
 
 return M

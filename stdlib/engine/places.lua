@@ -14,12 +14,6 @@ local function make(folder, variable)
     end
 end
 
----Makes the home.
----@param p engine.Paths
-function M.make(p)
-    make(p.home, "E2BLUA_HOME")
-end
-
 ---Makes home and cache; raises when one cannot hold what sandboxes need, with
 ---the variable that moves it.
 ---@param p engine.Paths

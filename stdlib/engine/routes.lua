@@ -281,6 +281,11 @@ function M.new(E)
         return 200, json.decode("{}")
     end)
     r:private_last()
+    r:on("POST", "/_engine/step_down", function()
+        E:step_down()
+        return 200, json.decode("{}")
+    end)
+    r:private_last()
     return r
 end
 

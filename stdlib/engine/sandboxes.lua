@@ -7,13 +7,13 @@ local envd = require "engine.envd"
 local fs = require "e2b_fs"
 local http = require "engine.http"
 local json = require "e2b_json"
+local life = require "engine.life"
 local log = require "engine.log"
 local logs = require "engine.logs"
 local metrics = require "engine.metrics"
 local room = require "engine.room"
 local start = require "engine.start"
 local state = require "engine.state"
-local strays = require "engine.strays"
 local task = require "e2b_task"
 local wire = require "e2b_wire"
 
@@ -23,7 +23,6 @@ M.ENVD_VERSION = "0.6.13"
 local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
-local DISK_MB <const> = 0
 local ENDED_KEPT <const> = 64
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
@@ -35,25 +34,25 @@ Boxes.__index = Boxes
 ---@param E table the engine: state, paths, proxy, boot_id
 ---@return table
 function M.new(E)
-    return setmetatable({ E = E, live = {}, starved = {}, count = 0, changed = task.cond(),
-        logs = logs.new() }, Boxes)
+    return setmetatable({ E = E, live = {}, starved = {}, count = 0, making = 0, keys = {},
+        changed = task.cond(), logs = logs.new() }, Boxes)
 end
 
 -- ---- launching --------------------------------------------------------------
 
 ---Makes a sandbox's process on the given layers and initialises its envd.
 ---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
---- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
+--- cpu_count: integer, memory_mb: integer, disk_mb: integer|nil,
+--- env: table, user: string, workdir: string|nil,
 --- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil,
---- build_id: string|nil, started_at: integer, end_at: integer}
+--- build_id: string|nil, started_at: integer, end_at: integer, end_boot: integer}
 ---@return table box {id, handle, target, dir}
 function Boxes:launch(spec)
     local E = self.E
     E.state:exec("INSERT INTO sandboxes(id, kind, state, template_id, build_id, started_at," ..
-        " end_at," ..
-        " boot_id, doc) VALUES(?1, ?2, 'starting', ?3, ?4, ?5, ?6, ?7, ?8)", spec.id, spec.kind,
-        spec.template_id, spec.build_id, spec.started_at, spec.end_at, E.boot_id,
-        json.encode(spec.doc))
+        " end_at, end_boot, boot_id, doc) VALUES(?1, ?2, 'starting', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        spec.id, spec.kind, spec.template_id, spec.build_id, spec.started_at, spec.end_at,
+        spec.end_boot, E.boot_id, json.encode(spec.doc))
     local box = {
         id = spec.id,
         dir = spec.dir,
@@ -97,6 +96,8 @@ function Boxes:launch_process(box, spec)
         cpu_count = spec.cpu_count,
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
+        disk_bytes = (spec.disk_mb or 0) << 20,
+        disks = E.paths.disks,
         tmp_tmpfs = spec.tmp_tmpfs,
         cgroup = self:group_of(spec.id),
     })
@@ -110,10 +111,16 @@ function Boxes:launch_process(box, spec)
         spec.doc.notes = spec.doc.notes or {}
         table.insert(spec.doc.notes, limits_note(info.missing))
     end
-    E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4, state = 'running'" ..
-        " WHERE id = ?1", spec.id, info.pid, info.start_time, info.cgroup)
+    if info.no_disk then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, ("no limit of %d MiB for the disk: %s"):format(spec.disk_mb,
+            info.no_disk))
+        spec.doc.disk_mb = nil
+    end
+    E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4 WHERE id = ?1",
+        spec.id, info.pid, info.start_time, info.cgroup)
     envd.init(box.target, { env = spec.env, user = spec.user, workdir = spec.workdir })
-    envd.deadline(box.target, math.max(0, spec.end_at - state.now()) / 1e6)
+    envd.deadline(box.target, life.left(spec, state.clocks()))
 end
 
 ---Ends what launch made and removes every trace.
@@ -205,7 +212,10 @@ local function request_of(doc, v2)
     return want
 end
 
-local function wire_sandbox(E, record)
+---What create and connect answer.
+---@param record table
+---@return table
+function Boxes:answer(record)
     return {
         templateID = record.template_id,
         sandboxID = record.id,
@@ -214,27 +224,17 @@ local function wire_sandbox(E, record)
         envdVersion = M.ENVD_VERSION,
         envdAccessToken = record.target.token,
         trafficAccessToken = record.doc.traffic_token or json.null,
-        domain = E.domain,
+        domain = self.E.domain,
     }
 end
 
----POST /sandboxes and /v2/sandboxes.
----@param doc table the request
----@param v2 boolean
----@return table answer
-function Boxes:create(doc, v2)
-    local E = self.E
-    local want = request_of(doc, v2)
-    room.check(E, E.paths.boxes)
-    local build = E.templates:resolve(want.template)
-    local now = state.now()
-    local id = "i" .. state.random_id(20)
+local function new_record(build, want, note)
+    local clocks = state.clocks()
     local record = {
-        id = id,
+        id = "i" .. state.random_id(20),
         template_id = build.template_id,
         build_id = build.id,
-        started_at = now,
-        end_at = now + want.timeout * 1000000,
+        started_at = clocks.wall,
         cpu_count = build.cpu_count,
         memory_mb = build.memory_mb,
         state = "starting",
@@ -243,11 +243,45 @@ function Boxes:create(doc, v2)
             metadata = want.metadata,
             internet = want.internet,
             network = want.network,
-            notes = { E.note },
+            policy = { internet = want.internet },
+            size = { cpu_count = build.cpu_count, memory_mb = build.memory_mb },
+            notes = { note },
             token = want.secure and wire.random(32) or nil,
+            disk_mb = build.disk_mb,
         },
     }
+    life.set_end(record, clocks, want.timeout)
     metrics.begin(record)
+    return record
+end
+
+---POST /sandboxes and /v2/sandboxes.
+---@param doc table the request
+---@param v2 boolean
+---@param once? table kept with the sandbox, see engine.once
+---@return table answer
+function Boxes:create(doc, v2, once)
+    if self.E.leaving then
+        http.fail(503, "the engine is handing over to another build of e2blua; try again")
+    end
+    local want = request_of(doc, v2)
+    self.making = self.making + 1
+    local ok, answer = pcall(self.make, self, want, once)
+    self.making = self.making - 1
+    self.changed:broadcast()
+    if not ok then
+        error(answer, 0)
+    end
+    return answer
+end
+
+function Boxes:make(want, once)
+    local E = self.E
+    room.check(E, E.paths.boxes)
+    local build = E.templates:resolve(want.template)
+    local record = new_record(build, want, self.E.note)
+    local id = record.id
+    record.doc.once = once
     local env = {}
     for _, from in ipairs { E.egress:sandbox_env(), want.env } do
         for name, value in pairs(from) do
@@ -263,6 +297,7 @@ function Boxes:create(doc, v2)
         token = record.doc.token,
         cpu_count = build.cpu_count,
         memory_mb = build.memory_mb,
+        disk_mb = build.disk_mb,
         env = env,
         user = build.context.user,
         workdir = build.context.workdir,
@@ -270,8 +305,9 @@ function Boxes:create(doc, v2)
         doc = record.doc,
         template_id = build.template_id,
         build_id = build.id,
-        started_at = now,
+        started_at = record.started_at,
         end_at = record.end_at,
+        end_boot = record.end_boot,
     }
     for name, value in pairs(box) do
         record[name] = value
@@ -279,17 +315,23 @@ function Boxes:create(doc, v2)
     return self:open(record, build, want)
 end
 
--- The new sandbox becomes visible, and its start command ready.
-function Boxes:open(record, build, want)
-    local E = self.E
+---The sandbox becomes one that calls find.
+---@param record table
+function Boxes:enter(record)
     self.live[record.id] = record
     self.count = self.count + 1
-    E.proxy:add {
+    self.E.proxy:add {
         id = record.id,
         socket = record.id .. ".sock",
         access_token = record.target.token,
     }
     task.spawn_quiet(self.watch, self, record)
+end
+
+-- The new sandbox becomes visible, and its start command ready.
+function Boxes:open(record, build, want)
+    local E = self.E
+    self:enter(record)
     self:note(record, "info", "the sandbox starts", { template = want.template })
     if build.start and build.start.cmd then
         local ok, err = pcall(start.at_create, record.target, build.start)
@@ -304,8 +346,12 @@ function Boxes:open(record, build, want)
         http.fail(500, "the sandbox ended while it was being created", "sandbox_create_failed")
     end
     record.state = "running"
-    record.started_at = state.now()
-    record.end_at = record.started_at + want.timeout * 1000000
+    local clocks = state.clocks()
+    record.started_at = clocks.wall
+    life.set_end(record, clocks, want.timeout)
+    -- From here on the next engine would take it over.
+    E.state:exec("UPDATE sandboxes SET state = 'running', doc = ?2 WHERE id = ?1", record.id,
+        json.encode(record.doc))
     self:save_end(record)
     E.templates:spawned(build.template_id)
     log.info("sandbox %s created from %s, ends in %d s", record.id, want.template, want.timeout)
@@ -314,13 +360,13 @@ function Boxes:open(record, build, want)
         self:note(record, "warn", text)
     end
     task.spawn_quiet(metrics.sample, record)
-    return wire_sandbox(E, record)
+    return self:answer(record)
 end
 
 -- Commands are killed for memory before envd is. A count that had been seen before it ended is not
 -- why it ended.
-local function starved(record)
-    local usage = record.handle:usage()
+local function starved(record, how)
+    local usage = (how == "signal 9" or how == "ended") and record.handle:usage()
     if usage and usage.oom_kills > record.oom_seen then
         return ("ran out of memory (it had %d MiB)"):format(record.memory_mb)
     end
@@ -330,7 +376,7 @@ end
 function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
-        record.starved = starved(record)
+        record.starved = starved(record, how)
         local why = tostring(how) .. (record.starved and ", it " .. record.starved or "")
         log.warn("sandbox %s ended by itself (%s)", record.id, why)
         self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))
@@ -352,6 +398,7 @@ function Boxes:end_it(record)
         return
     end
     record.state = "killing"
+    self.E.state:will("UPDATE sandboxes SET state = 'killing' WHERE id = ?1", record.id)
     task.shield(function()
         self.E.proxy:remove(record.id, record.starved)
         self:remember(record)
@@ -365,6 +412,14 @@ function Boxes:end_it(record)
         self.changed:broadcast()
         log.info("sandbox %s is gone", record.id)
     end)
+end
+
+---Leaves all to the next engine.
+function Boxes:let_go()
+    for id in pairs(self.live) do
+        self.E.proxy:remove(id)
+        self.E.egress:remove(id)
+    end
 end
 
 -- Of one that ran out of memory the next calls say so.
@@ -393,56 +448,22 @@ end
 function Boxes:reap()
     while true do
         self.E.state:retry()
-        local now, nearest = state.now(), nil
+        local clocks, wait = state.clocks(), 60
         for _, record in pairs(self.live) do
             if record.state == "running" then
-                if record.end_at <= now then
+                local left = life.left(record, clocks)
+                if left <= 0 then
                     log.info("sandbox %s has reached its end", record.id)
                     self:note(record, "warn", "the sandbox has reached its timeout")
                     task.spawn_quiet(self.end_it, self, record)
-                elseif not nearest or record.end_at < nearest then
-                    nearest = record.end_at
+                else
+                    wait = math.min(wait, left)
                 end
             end
         end
-        -- At most a minute: the clock may be set meanwhile.
-        self.changed:wait(nearest and math.min(60, (nearest - now) / 1e6) or 60)
+        -- At most a minute: the machine may sleep meanwhile.
+        self.changed:wait(wait)
     end
-end
-
----Removes what an engine that died has left behind.
----@return integer count
-function Boxes:clean_up()
-    local E = self.E
-    local rows = E.state:rows("SELECT id, kind, boot_id, pid, start_time, cgroup FROM sandboxes")
-    local known = {}
-    for _, row in ipairs(rows) do
-        known[row.id] = true
-    end
-    for _, row in ipairs(strays.find(E, known)) do
-        log.warn("the state does not know sandbox %s", row.id)
-        row.boot_id = E.boot_id
-        rows[#rows + 1] = row
-    end
-    for _, row in ipairs(rows) do
-        if row.boot_id == E.boot_id then
-            -- Without a pid the engine died while it launched: the group has what there is.
-            local ok, err = engine.kill {
-                pid = row.pid,
-                start_time = row.start_time,
-                cgroup = row.cgroup or self:group_of(row.id),
-            }
-            if not ok then
-                log.error("sandbox %s of an earlier engine does not end: %s", row.id, err.message)
-            end
-        end
-        os.remove(E.paths.run .. "/" .. row.id .. ".sock")
-        local parent = row.kind == "step" and E.paths.cache .. "/tmp/" or E.paths.boxes .. "/"
-        Boxes.remove_dir(parent .. row.id)
-        engine.lease_forget(E.paths.cache, row.id)
-        E.state:will("DELETE FROM sandboxes WHERE id = ?1", row.id)
-    end
-    return #rows
 end
 
 -- ---- the other calls --------------------------------------------------------
@@ -467,14 +488,33 @@ function Boxes:find(id)
 end
 
 function Boxes:save_end(record)
-    self.E.state:will("UPDATE sandboxes SET end_at = ?2, started_at = ?3 WHERE id = ?1", record.id,
-        record.end_at, record.started_at)
+    self.E.state:will("UPDATE sandboxes SET end_at = ?2, end_boot = ?3, started_at = ?4" ..
+        " WHERE id = ?1", record.id, record.end_at, record.end_boot, record.started_at)
     self.changed:broadcast()
-    local ok, err = pcall(envd.deadline, record.target,
-        math.max(0, record.end_at - state.now()) / 1e6)
+    Boxes.tell_end(record)
+end
+
+---Tells envd when to end by itself, should there be no engine.
+---@param record table
+function Boxes.tell_end(record)
+    local ok, err = pcall(envd.deadline, record.target, life.left(record, state.clocks()))
     if not ok then
         log.warn("sandbox %s: its envd was not told its end: %s", record.id, tostring(err))
     end
+end
+
+---Notes what the sandbox lacks, once, for its info.
+---@param record table
+---@param text string
+function Boxes:lack(record, text)
+    for _, note in ipairs(record.doc.notes) do
+        if note == text then
+            return
+        end
+    end
+    table.insert(record.doc.notes, text)
+    log.warn("sandbox %s: %s", record.id, text)
+    self:note(record, "warn", text)
 end
 
 ---Adds a line to a sandbox's own log, which its owner can read.
@@ -493,6 +533,19 @@ function Boxes:on_egress(id, text)
     log.warn("sandbox %s: %s", id, text)
     if self.live[id] then
         self:note(self.live[id], "warn", text)
+    end
+end
+
+---A name that a sandbox has been given the synthetic address of, for the next
+---engine. No engine takes build steps over.
+---@param id string
+---@param slot integer
+---@param number integer
+---@param name string
+function Boxes:on_name(id, slot, number, name)
+    if id:sub(1, 1) == "i" then
+        self.E.state:exec("INSERT OR REPLACE INTO names(sandbox_id, slot, number, name)" ..
+            " VALUES(?1, ?2, ?3, ?4)", id, slot, number, name)
     end
 end
 
@@ -518,7 +571,7 @@ function Boxes:set_timeout(id, seconds)
         http.fail(400, ("validation error: timeout must be 0 or more, not %d"):format(seconds))
     end
     local record = self:find(id)
-    record.end_at = state.now() + math.min(seconds, MAX_SECONDS) * 1000000
+    life.set_end(record, state.clocks(), math.min(seconds, MAX_SECONDS))
     self:save_end(record)
 end
 
@@ -532,12 +585,12 @@ function Boxes:connect(id, seconds, v2)
         http.fail(400, "validation error: timeout is required")
     end
     local record = self:find(id)
-    local wanted = state.now() + seconds * 1000000
-    if wanted > record.end_at then
-        record.end_at = wanted
+    local clocks = state.clocks()
+    if seconds > life.left(record, clocks) then
+        life.set_end(record, clocks, seconds)
         self:save_end(record)
     end
-    return wire_sandbox(self.E, record)
+    return self:answer(record)
 end
 
 ---PUT /sandboxes/{id}/network: replaces the lists, for new connections.
@@ -561,6 +614,7 @@ function Boxes:set_network(id, doc)
     if internet ~= nil then
         record.doc.internet = internet
     end
+    record.doc.policy = { internet = internet }
     self.E.egress:set(record.id, policy)
     self.E.state:exec("UPDATE sandboxes SET doc = ?2 WHERE id = ?1", record.id,
         json.encode(record.doc))
@@ -573,10 +627,10 @@ local function listed(record)
         clientID = CLIENT_ID,
         alias = record.doc.alias,
         startedAt = state.time(record.started_at),
-        endAt = state.time(record.end_at),
+        endAt = state.time(life.shown_end(record, state.clocks())),
         cpuCount = record.cpu_count,
         memoryMB = record.memory_mb,
-        diskSizeMB = DISK_MB,
+        diskSizeMB = record.doc.disk_mb or 0,
         state = "running",
         envdVersion = M.ENVD_VERSION,
         metadata = record.doc.metadata,

@@ -1,5 +1,6 @@
 -- The daemon: `e2blua engine serve HOME CACHE`, started by engine.client.
 local Error = require "e2b.error"
+local adopt = require "engine.adopt"
 local builds = require "engine.builds"
 local client = require "engine.client"
 local egress = require "engine.egress"
@@ -33,6 +34,8 @@ local IDLE_SECONDS <const> = 300
 -- The client that started an engine comes within this time, however short the
 -- engine's idle time is; an idle time of 0 only cleans up.
 local FIRST_CALL_SECONDS <const> = 5
+local DRAIN_SECONDS <const> = 1
+local LEAVE_SECONDS <const> = 60 -- a create takes at most 50
 
 local Engine = {}
 Engine.__index = Engine
@@ -62,18 +65,49 @@ function Engine:stop()
     self.wake:broadcast()
 end
 
--- One port for IPv4 and IPv6, the next one when it is taken. E2BLUA_PORT=0:
--- any (tests).
+---Ends the engine, not its sandboxes: the next one takes them over. Waits for
+---creates that are under way. A build cannot be handed over: with one running
+---this is refused.
+function Engine:step_down()
+    local boxes, deadline = self.boxes, task.now() + LEAVE_SECONDS
+    self.leaving = true -- no create or build begins from here on
+    while boxes.making > 0 and self.builds.count == 0 and task.now() < deadline do
+        boxes.changed:wait(deadline - task.now())
+    end
+    if boxes.making > 0 or self.builds.count > 0 then
+        self.leaving = nil
+        http.fail(409, ("%d builds and %d creates are under way"):format(self.builds.count,
+            boxes.making))
+    end
+    log.info("another build of e2blua takes over %d sandboxes", boxes.count)
+    self.keeping = true
+    self:stop()
+end
+
+-- Ports to try: clients of sandboxes that live on know the earlier engine's.
+-- E2BLUA_PORT=0: any (tests).
+local function ports(E)
+    local list, first = {}, E.first_port
+    if E.boxes.count > 0 then
+        list[1] = math.tointeger(tonumber(E.state:get("port") or ""))
+    end
+    for port = first, first == 0 and 0 or first + PORTS do
+        list[#list + 1] = port
+    end
+    return list
+end
+
+-- One port for IPv4 and IPv6, the next one when it is taken.
 local function listen(E, router)
     local handler = http.handler(router, E.key, function()
         E.called = task.now()
     end)
-    local first = E.first_port
-    for port = first, first == 0 and 0 or first + PORTS do
+    for _, port in ipairs(ports(E)) do
         local server, err = httpd.listen { host = "127.0.0.1", port = port, handler = handler,
             filter = E.proxy:filter() }
         if server then
             E.port = server.port
+            E.state:set("port", tostring(E.port))
             local _, v6 = server:add { host = "::1", port = server.port }
             if v6 then
                 log.info("no IPv6 loopback: %s", v6.message)
@@ -84,7 +118,8 @@ local function listen(E, router)
             error(err, 0)
         end
     end
-    Error.raise("network", ("no free port from %d to %d"):format(first, first + PORTS))
+    Error.raise("network", ("no free port from %d to %d"):format(E.first_port,
+        E.first_port + PORTS))
 end
 
 local function make_folders(p)
@@ -189,6 +224,11 @@ local function open(p)
     E.called = E.idle == 0 and E.called
         or E.called + math.max(0, FIRST_CALL_SECONDS - E.idle)
     E.ready_seconds = setting(env, "E2BLUA_READY_SECONDS", start.BUILD_SECONDS, math.huge)
+    E.disk_mb = math.tointeger(setting(env, "E2BLUA_DISK_MB", 0, 1 << 24))
+    if not E.disk_mb or E.disk_mb > 0 and E.disk_mb < 16 then
+        Error.raise("invalid_argument", ("E2BLUA_DISK_MB must be 0 or whole MiB from 16, not %s")
+            :format(env.E2BLUA_DISK_MB))
+    end
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.cache_max = gc.limit()
     local earlier = client.info(p) -- of an engine that has died
@@ -200,6 +240,8 @@ local function open(p)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)
+    end, function(...)
+        E.boxes:on_name(...)
     end)
     E.boxes = sandboxes.new(E)
     E.templates = templates.new(E)
@@ -208,10 +250,25 @@ local function open(p)
     return E
 end
 
+-- Who comes now waits for the next engine; what is being answered is finished,
+-- but for streams that last.
+local function drain(E, server)
+    local deadline = task.now() + DRAIN_SECONDS
+    server:drain()
+    while (server:connections() > 0 or E.proxy:open() > 0) and task.now() < deadline do
+        task.sleep(0.01)
+    end
+    E.boxes:let_go()
+end
+
 local function close(E, server)
-    E.builds:end_all()
-    E.boxes:end_all()
-    os.remove(E.paths.info)
+    if E.keeping then
+        drain(E, server)
+    else
+        E.builds:end_all()
+        E.boxes:end_all()
+        os.remove(E.paths.info)
+    end
     server:close()
     os.remove(E.paths.socket)
     E.state:close()
@@ -249,9 +306,9 @@ function M.run(home, cache)
         E.templates:set_base(ready)
         E.image = { state = "ready", id = ready, percent = 100, stage = "ready" }
     end
-    local left = E.boxes:clean_up()
-    if left > 0 then
-        log.warn("removed %d sandboxes that an earlier engine had left behind", left)
+    local adopted, removed = adopt.take_over(E.boxes)
+    if #adopted + removed > 0 then
+        log.info("took over %d sandboxes of an earlier engine, removed %d", #adopted, removed)
     end
     E.builds:clean_up()
     E.uploads:clean_up()
@@ -261,6 +318,7 @@ function M.run(home, cache)
     -- Clients take an answer on the unix socket for a sign that the rest is there.
     write_info(E)
     Error.check(server:add { unix = E.paths.socket })
+    adopt.reach_all(E.boxes, adopted)
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
     if E.note then
         log.warn("%s", E.note)

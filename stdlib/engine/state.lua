@@ -60,7 +60,11 @@ end
 ---@param ... any parameters
 ---@return boolean written now
 function State:will(sql, ...)
-    local ok, err = pcall(self.exec, self, sql, ...)
+    self:retry() -- never before what is waiting
+    local ok, err = false, "others wait"
+    if not self.late[1] then
+        ok, err = pcall(self.exec, self, sql, ...)
+    end
     if not ok then
         log.error("to be written later: %s", Error.is(err) and err.message or tostring(err))
         table.insert(self.late, table.pack(sql, ...))
@@ -113,6 +117,12 @@ end
 ---@return integer
 function M.now()
     return process.clock()
+end
+
+---Both clocks that ends of life need.
+---@return engine.Clocks
+function M.clocks()
+    return { wall = process.clock(), boot = process.boot_clock() }
 end
 
 ---RFC 3339 in UTC with microseconds.

@@ -15,7 +15,13 @@ Uploads.__index = Uploads
 
 ---@param E table
 function M.new(E)
-    return setmetatable({ E = E, secret = wire.random(32) }, Uploads)
+    -- Links outlive an engine that dies.
+    local secret = E.state:get("upload_secret")
+    if not secret then
+        secret = wire.random(32)
+        E.state:set("upload_secret", secret)
+    end
+    return setmetatable({ E = E, secret = secret }, Uploads)
 end
 
 local function check_hash(text)

@@ -21,6 +21,13 @@ function Store:close() end
 ---@return e2b.Error? err
 function M.store(path) end
 
+--- A damaged state becomes `aside`, a new one has what of it can be read.
+---@param path string
+---@param aside string
+---@return e2b_engine.Store? db
+---@return integer|e2b.Error rows_or_err
+function M.store_rescue(path, aside) end
+
 --- The data plane.
 ---@class e2b_engine.Proxy
 local Proxy = {}
@@ -34,6 +41,7 @@ function Proxy:add(box) end
 
 --- Resets the open connections.
 ---@param id string
+---@param starved? string how it ran out of memory, "ran out of memory (it had 1024 MiB)"
 function Proxy:remove(id, starved) end
 
 ---@return integer exchanges  under way
@@ -55,8 +63,8 @@ local Box = {}
 ---@return string? how  "exit N", "signal N" or "ended"; nil: not yet
 function Box:wait(seconds) end
 
----@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string}
---- no_network: why it has none
+---@return {pid: integer, start_time: integer, cgroup: string, missing: string, no_network?: string,
+--- no_disk?: string} info  no_network, no_disk: why it has none, or no limit of it
 function Box:info() end
 
 ---@return {cpu_ns: integer, memory_bytes: integer, memory_cache_bytes: integer, pids: integer,
@@ -69,15 +77,30 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
+--- Takes the sockets of its network from its envd, which listens on run_dir/name: of an adopted one.
+---@param run_dir string
+---@param name string
+---@param seconds number  at most 60
+---@return true? ok
+---@return e2b.Error? err
+function Box:fetch(run_dir, name, seconds) end
+
 --- Gives up its descriptors, for what has been killed; a wait for it ends. Twice is fine.
 function Box:close() end
 
 ---@param opts {id: string, cache: string, dir: string, run_dir: string, log: string, layers:
 --- string[], cgroup: string, hosts: string, resolv_conf: string, cpu_count: integer,
---- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean} layers base first
+--- memory_bytes: integer, pids: integer, tmp_tmpfs?: boolean, disk_bytes?: integer, disks?: string}
+--- layers base first; disks: folder for empty images, with disk_bytes
 ---@return e2b_engine.Box? box  its envd listens on run_dir/<id>.sock
 ---@return e2b.Error? err
 function M.launch(opts) end
+
+--- A running sandbox of an earlier engine; it has no sockets yet.
+---@param identity {pid: integer, start_time: integer, cgroup: string}
+---@return e2b_engine.Box? box
+---@return e2b.Error? err  kind not_found: it has ended
+function M.adopt(identity) end
 
 --- Ends a sandbox of an earlier engine.
 ---@param identity {pid: integer, start_time: integer, cgroup: string}
@@ -105,6 +128,77 @@ function M.layer_seal(cache, folder, upper, id, meta) end
 ---@return true? ok
 ---@return e2b.Error? err
 function M.remove_tree(folder, name) end
+
+--- What keeps layers and templates from being collected.
+---@class e2b_engine.Lease
+local Lease = {}
+
+---@param cache string
+---@param items string[]
+---@return true? ok
+---@return e2b.Error? err
+function Lease:add(cache, items) end
+
+--- Twice is fine; collection closes it, too.
+function Lease:close() end
+
+---@param cache string
+---@param name string
+---@param items string[]
+---@return e2b_engine.Lease? lease
+---@return e2b.Error? err
+function M.lease(cache, name, items) end
+
+--- The lease's file goes, when it has ended.
+---@param cache string
+---@param name string
+function M.lease_forget(cache, name) end
+
+---@param cache string
+---@param opts {max?: integer, dry_run?: boolean, verify?: boolean, keep?: string} max: bytes,
+--- default no limit; keep: id of a layer
+---@return {layers: integer, bytes: integer, gone: integer, gone_bytes: integer, leased_bytes:
+--- integer, template_bytes: integer, aside: integer, aside_bytes: integer, tmp: integer,
+--- checked: integer, unchecked: integer, removed: string, damaged: string}? report  ids are lines
+---@return e2b.Error? err
+function M.gc(cache, opts) end
+
+--- Sets a damaged layer aside.
+---@param cache string
+---@param id string
+---@return string? name  its new one in the cache
+---@return e2b.Error? err
+function M.layer_aside(cache, id) end
+
+---@param cache string
+---@param id string
+---@return boolean was  it has been set aside
+function M.layer_was_damaged(cache, id) end
+
+--- Can the engine's things be in a folder?
+---@param variable string  what the user sets to move them
+---@param folder string
+---@return true? ok
+---@return e2b.Error? err
+function M.hostfs_check(variable, folder) end
+
+---@param folder string
+---@return true? ok
+---@return e2b.Error? err  of kind not_enough_space
+function M.hostfs_room(folder) end
+
+--- Can n more descriptors be opened?
+---@param n integer  1 to a million
+---@return boolean ok
+---@return integer? open
+---@return integer? limit
+function M.fd_room(n) end
+
+--- Sandboxes by their control groups prefix/ID.
+---@param prefix string
+---@return string? lines  "id cgroup pid start_time"; pid 0: no process is left
+---@return e2b.Error? err
+function M.strays(prefix) end
 
 --- Makes the base image.
 ---@class e2b_engine.Maker
@@ -190,6 +284,13 @@ function M.probe_space(dir) end
 ---@return e2b.Error? err
 function M.limits() end
 
+--- How a disk of that size would be limited.
+---@param bytes integer
+---@param memory_bytes? integer  of the sandbox; 0: no limit
+---@return "image"|"memory"|nil kind
+---@return e2b.Error? err  why it cannot be, and what mends it
+function M.disk_kind(bytes, memory_bytes) end
+
 ---@return integer? count  of certificate authorities beyond the distribution's
 ---@return e2b.Error? err
 function M.extra_cas() end
@@ -231,6 +332,12 @@ function Egress:policy(id, policy) end
 ---@param id string
 function Egress:remove(id) end
 
+--- Gives a sandbox's name its synthetic address again: what on_name got, in that order.
+---@param id string
+---@param number integer
+---@param name string
+function Egress:name(id, number, name) end
+
 ---@param id string
 ---@return {refused: integer, open: integer, last: string[]}? report  last: the newest first
 function Egress:report(id) end
@@ -238,7 +345,10 @@ function Egress:report(id) end
 --- Twice is fine.
 function Egress:close() end
 
----@param opts {v6?: boolean, on_line: fun(id: string, text: string)} on_line must not wait
+--- on_name gets each name that a sandbox has asked for and the number of its synthetic address; a
+--- slot has one name at a time. Neither function may wait.
+---@param opts {v6?: boolean, on_line: fun(id: string, text: string),
+--- on_name: fun(id: string, slot: integer, number: integer, name: string)}
 ---@return e2b_engine.Egress
 function M.egress(opts) end
 

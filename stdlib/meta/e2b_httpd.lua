@@ -66,6 +66,9 @@ local Server = {}
 ---@return e2b.Error? err
 function Server:add(where) end
 
+--- Takes no new connections; open ones end after their answer.
+function Server:drain() end
+
 --- Resets what is open. Twice is fine.
 function Server:close() end
 

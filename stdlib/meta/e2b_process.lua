@@ -21,6 +21,9 @@ function M.uid() end
 ---@return integer microseconds  since 1970
 function M.clock() end
 
+---@return integer microseconds  since the machine's boot, its sleep included; nobody can set it
+function M.boot_clock() end
+
 ---@param fd integer
 ---@return boolean
 function M.isatty(fd) end

@@ -245,6 +245,24 @@ t.test("a layer made anew with another content is not mixed with what stood on t
         t.eq(world.cached(log), { "CACHED", "CACHED" })
     end)
 
+t.test("a base image that is damaged is set aside and made again", { timeout = 90 }, function()
+    local cache, base = new_cache()
+    local home = new_home(cache)
+    local o = options(home)
+    local meta = cache .. "/layers/" .. base .. "/meta.json"
+    local text = fs.read_file(meta)
+    os.remove(meta) -- a link to that of the shared cache
+    assert(fs.write_file(meta, text:sub(1, 20)))
+    local e = t.raises("sandbox", Sandbox.create, "base", o)
+    t.match(e.message, "layer " .. base .. " is damaged: its meta.json is no JSON object")
+    o.retries = 0
+    e = t.raises("service_busy", Sandbox.create, "base", o)
+    t.match(e.message, "the base image is still being made")
+    t.match(rig.log(home), "set aside as .*/damaged/" .. base)
+    t.eq(client.status(home.paths).image.state, "making")
+    client.stop(home.paths) -- the test does not wait for the making
+end)
+
 t.test("what killed builders have left in the cache goes, also of a home that is gone",
     { timeout = 90 }, function()
         local cache = new_cache()

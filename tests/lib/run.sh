@@ -8,15 +8,13 @@ here=$(dirname "$0")
 tmp=$(mktemp -d)
 out=$tmp/out
 
-# Ends the engines that tests have started below $tmp. Where one was killed,
-# another removes what it left: E2BLUA_IDLE=0 ends it at once.
+# Ends the engines that tests have started below $tmp, with what killed ones
+# have left.
 end_engines() {
     for log in "$tmp"/home/engine.log "$tmp"/*/home/engine.log; do
         dir=$(dirname "$log")
         [ -f "$log" ] || continue
         E2BLUA_HOME=$dir "$program" engine stop >/dev/null
-        [ -z "$(ls "$dir/run" 2>/dev/null)" ] || E2BLUA_IDLE=0 "$program" engine serve \
-            "$dir" "$E2BLUA_CACHE" >/dev/null 2>&1
     done
 }
 # What is still there of the engines and their sandboxes; nothing is printed

@@ -137,25 +137,38 @@ static bool readable(struct stream *s)
     return false;
 }
 
-/* Gives the kernel what it takes. -1 with write_errno set when it is over. */
-static int push(struct stream *s)
+/* Gives the kernel what it takes of n bytes: their number, or -1 with
+ * write_errno set when it is over. */
+static ssize_t give(struct stream *s, const char *p, size_t n)
 {
-    while (s->queue.len > 0) {
-        ssize_t n = send(s->fd, s->queue.data, s->queue.len, MSG_NOSIGNAL);
-        if (n < 0 && errno == ENOTSOCK)
-            n = write(s->fd, s->queue.data, s->queue.len);
-        if (n < 0 && errno == EINTR)
+    size_t done = 0;
+    while (done < n) {
+        ssize_t got = send(s->fd, p + done, n - done, MSG_NOSIGNAL);
+        if (got < 0 && errno == ENOTSOCK)
+            got = write(s->fd, p + done, n - done);
+        if (got < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n < 0) {
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got < 0) {
             s->write_errno = errno;
             s->broken = true;
             buf_clear(&s->queue);
             return -1;
         }
-        buf_consume(&s->queue, (size_t)n);
+        done += (size_t)got;
     }
+    return (ssize_t)done;
+}
+
+static int push(struct stream *s)
+{
+    ssize_t n = give(s, s->queue.data, s->queue.len);
+    if (n < 0)
+        return -1;
+    buf_consume(&s->queue, (size_t)n);
+    if (s->queue.len > 0)
+        return 0;
     if (s->shut)
         shutdown(s->fd, SHUT_WR);
     return 0;
@@ -238,10 +251,12 @@ size_t stream_write(struct stream *s, const void *p, size_t n)
 {
     if (s->broken || s->closing || n == 0)
         return s->queue.len;
-    bool idle = s->queue.len == 0;
-    buf_append(&s->queue, p, n);
-    if (idle && push(s) < 0)
+    /* Past an empty queue most of it needs no copy. */
+    ssize_t done = s->queue.len == 0 ? give(s, p, n) : 0;
+    if (done < 0)
         soon(s);
+    else
+        buf_append(&s->queue, (const char *)p + done, n - (size_t)done);
     if (s->queue.len > STREAM_HIGH)
         s->full = true;
     update(s);

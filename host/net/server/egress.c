@@ -30,6 +30,8 @@ struct egress {
     uint64_t own_until;
     void (*on_line)(void *arg, const char *id, const char *text);
     void *arg;
+    egress_name_fn *on_name;
+    void *name_arg;
 };
 
 /* ---- what all share -------------------------------------------------------
@@ -170,6 +172,18 @@ void egress_on_line(struct egress *g,
     g->arg = arg;
 }
 
+void egress_on_name(struct egress *g, egress_name_fn *fn, void *arg)
+{
+    g->on_name = fn;
+    g->name_arg = arg;
+}
+
+void egress_named(struct egress_box *b, const struct egress_place *at)
+{
+    if (b->g->on_name)
+        b->g->on_name(b->g->name_arg, b->id, at);
+}
+
 int egress_report(const struct egress *g, const char *id,
                   struct egress_report *r)
 {
@@ -245,6 +259,15 @@ void egress_set_policy(struct egress *g, const char *id,
         b->policy = p;
 }
 
+void egress_name(struct egress *g, const char *id, unsigned number,
+                 const char *name)
+{
+    char clean[EGRESS_NAME_MAX + 1];
+    struct egress_box *b = *find(g, id);
+    if (b && egress_name_clean(name, clean) == 0)
+        egress_names_put(b->names, number, clean);
+}
+
 static void on_tcp4(void *arg, int fd)
 {
     egress_conn_start(arg, fd, AF_INET);
@@ -295,7 +318,7 @@ int egress_add(struct egress *g, const char *id, const int fds[EGRESS_SOCKETS],
     b->g = g;
     b->id = mem_strdup(id);
     b->policy = p;
-    b->names = egress_names_new(g);
+    b->names = egress_names_new(b);
     b->log_tokens = LOG_BURST;
     b->log_at = loop_now(g->loop);
     int v4 = serve(b, 0, fds[EGRESS_TCP4], fds[EGRESS_UDP4], e);

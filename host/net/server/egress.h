@@ -24,6 +24,22 @@ void egress_on_line(struct egress *g,
                     void (*fn)(void *arg, const char *id, const char *text),
                     void *arg);
 
+/* A name that a sandbox has asked for, and its synthetic address: the number;
+ * the slot is free for a later number, when the name is forgotten. */
+struct egress_place {
+    unsigned slot, number;
+    const char *name;
+};
+typedef void egress_name_fn(void *arg, const char *id,
+                            const struct egress_place *at);
+/* Gets each new name before the sandbox gets its address, to remember it for
+ * the next engine. Must not call here. */
+void egress_on_name(struct egress *g, egress_name_fn *fn, void *arg);
+/* What an earlier engine's on_name got, oldest first; an unknown id, a number
+ * that is none or taken: nothing. */
+void egress_name(struct egress *g, const char *id, unsigned number,
+                 const char *name);
+
 enum { EGRESS_TCP4, EGRESS_UDP4, EGRESS_TCP6, EGRESS_UDP6, EGRESS_SOCKETS };
 
 /* Serves a sandbox until it is removed. Takes the descriptors (-1: none) and

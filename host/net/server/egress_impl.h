@@ -44,10 +44,14 @@ struct egress_wait {
 };
 
 struct egress_names;
-struct egress_names *egress_names_new(struct egress *g);
+struct egress_box;
+struct egress_names *egress_names_new(struct egress_box *b);
 void egress_names_free(struct egress_names *s); /* waits end without a call */
 /* Makes it when it is new; the pointer is good until the next call or wait. */
 struct egress_name *egress_names_get(struct egress_names *s, const char *clean);
+/* Gives the name that number; later ones get higher ones. */
+void egress_names_put(struct egress_names *s, unsigned number,
+                      const char *clean);
 /* NULL: no such synthetic address. */
 struct egress_name *egress_names_at(struct egress_names *s,
                                     const struct egress_addr *a);
@@ -88,6 +92,8 @@ int egress_hosts(const struct egress *g, const char *clean,
                  struct egress_addr *dst, int max);
 /* Is it an address of this machine? */
 bool egress_own(struct egress *g, const struct egress_addr *a);
+/* A name is new. */
+void egress_named(struct egress_box *b, const struct egress_place *at);
 /* Counts it and says a line. what: "example.com:443". */
 void egress_refused(struct egress_box *b, const char *what);
 /* Says a line, unless there were too many. */

@@ -19,18 +19,20 @@ enum {
 };
 
 struct egress_names {
+    struct egress_box *box;
     struct egress *g;
     struct egress_name *slots[SLOTS];
     struct egress_name *buckets[BUCKETS];
-    uint32_t last;
+    uint32_t last; /* number given */
     unsigned looking;
     struct egress_name *queue, **queue_end;
 };
 
-struct egress_names *egress_names_new(struct egress *g)
+struct egress_names *egress_names_new(struct egress_box *b)
 {
     struct egress_names *s = mem_alloc(sizeof(*s));
-    s->g = g;
+    s->box = b;
+    s->g = b->g;
     s->queue_end = &s->queue;
     return s;
 }
@@ -90,21 +92,48 @@ static uint32_t next_number(struct egress_names *s)
     }
 }
 
-struct egress_name *egress_names_get(struct egress_names *s, const char *clean)
+static struct egress_name *find(struct egress_names *s, const char *clean)
+{
+    struct egress_name *n = *bucket(s, clean);
+    while (n && strcmp(n->text, clean) != 0)
+        n = n->next;
+    return n;
+}
+
+static struct egress_name *add(struct egress_names *s, uint32_t number,
+                               const char *clean)
 {
     struct egress_name **at = bucket(s, clean);
-    for (struct egress_name *n = *at; n; n = n->next)
-        if (strcmp(n->text, clean) == 0)
-            return n;
     size_t len = strlen(clean);
     struct egress_name *n = mem_alloc(sizeof(*n) + len + 1);
     memcpy(n->text, clean, len + 1);
     n->names = s;
-    n->number = next_number(s);
+    n->number = number;
     n->next = *at;
     *at = n;
-    s->slots[n->number % SLOTS] = n;
+    s->slots[number % SLOTS] = n;
     return n;
+}
+
+struct egress_name *egress_names_get(struct egress_names *s, const char *clean)
+{
+    struct egress_name *n = find(s, clean);
+    if (!n) {
+        n = add(s, next_number(s), clean);
+        egress_named(s->box, &(struct egress_place){n->number % SLOTS,
+                                                    n->number, n->text});
+    }
+    return n;
+}
+
+void egress_names_put(struct egress_names *s, unsigned number,
+                      const char *clean)
+{
+    if (number < 1 || number > NUMBERS || s->slots[number % SLOTS] ||
+        find(s, clean))
+        return;
+    add(s, number, clean);
+    s->last = number;
 }
 
 void egress_names_v4(const struct egress_name *n, unsigned char dst[4])

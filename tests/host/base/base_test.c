@@ -50,6 +50,26 @@ static void buffers(void **state)
     p = buf_steal(&b, &n);
     assert_string_equal(p, "");
     free(p);
+    /* As a queue: what goes in at the end comes out at the front. */
+    unsigned char in = 0, out = 0;
+    for (size_t i = 0; i < 2000; i++) {
+        for (size_t k = 0; k < i % 97; k++) {
+            char byte = (char)in++;
+            buf_append(&b, &byte, 1);
+        }
+        for (size_t k = i % 89; k > 0 && b.len > 0; k--, out++) {
+            assert_int_equal((unsigned char)b.data[0], out);
+            buf_consume(&b, 1);
+        }
+        assert_true(b.len == 0 || b.data[b.len] == '\0');
+        assert_int_equal((unsigned char)(in - out), (unsigned char)b.len);
+    }
+    size_t left = b.len;
+    assert_true(left > 256);
+    p = buf_steal(&b, &n);
+    assert_int_equal(n, left);
+    assert_int_equal((unsigned char)p[0], out);
+    free(p);
     buf_fini(&b);
     buf_fini(&b);
 }

@@ -1,11 +1,13 @@
 /* The launcher, by what a static program (inside.c) sees as pid 1 and what is
  * left when it is gone. Needs root. */
 #include "sandbox/launcher.h"
+#include "sandbox/netns.h"
 
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "ctest.h"
+#include "sandbox/disk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -400,6 +402,55 @@ static void test_passed(void **state)
     close(fds[1]);
 }
 
+/* The program finds the sockets of its network behind what is passed. */
+static void test_network_passed(void **state)
+{
+    struct world *w = *state;
+    struct netns_sockets net;
+    int pass[] = {w->log_fd};
+    w->spec.pass_fds = pass;
+    w->spec.npass = 1;
+    w->spec.net = &net;
+    w->spec.net_pass = true;
+    START_VERBS(w, V("descriptors"));
+    assert_int_equal(wait_end(w), 0);
+    finish(w);
+    read_log(w);
+    if (net.errnum)
+        want(w, "fds: 0 1 2 3\n");
+    else
+        want(w, net.fd[NETNS_TCP6] >= 0 ? "fds: 0 1 2 3 4 5 6 7\n"
+                                        : "fds: 0 1 2 3 4 5\n");
+    netns_sockets_close(&net);
+    w->spec.net = NULL;
+    w->spec.net_pass = false;
+}
+
+static void test_adopted(void **state)
+{
+    struct world *w = *state;
+    struct err e = {0};
+    START_VERBS(w, V("stay"));
+    struct launcher_child next = {
+        .pidfd = -1, .pid = w->child.pid, .start_time = w->child.start_time};
+    assert_int_equal(launcher_adopt(&next, &e), 0);
+    assert_true(next.pidfd >= 0);
+    struct launcher_child other = next;
+    other.start_time++;
+    assert_int_equal(launcher_adopt(&other, &e), -1);
+    assert_string_equal(e.kind, "not_found");
+    assert_int_equal(other.pidfd, -1);
+    other = (struct launcher_child){.pidfd = -1};
+    assert_int_equal(launcher_adopt(&other, &e), -1);
+    struct pollfd p = {.fd = next.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 0), 0);
+    kill(w->child.pid, SIGKILL);
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    close(next.pidfd);
+    wait_end(w);
+    finish(w);
+}
+
 /* The parent has more descriptors than the sandbox may have. */
 static void test_many_descriptors(void **state)
 {
@@ -469,6 +520,53 @@ static void test_memory(void **state)
     assert_int_equal(u.oom_kills, 0);
     finish(w);
     assert_int_equal(cgroup_usage(w->cgroup, &u, &e), -1);
+}
+
+/* A limited disk is full for the sandbox alone, and has room again after a
+ * removal. */
+static void check_full(struct world *w)
+{
+    put(w, "l0/x", "lower");
+    RUN_VERBS(w, V("cat"), V("/x"), V("fill"), V("/a"), V("rm"), V("/a"),
+              V("fill"), V("/b"), V("stat"), V("/"));
+    want(w, "lower");
+    want(w, "fill: No space left on device after 3");
+    char *second = strstr(w->log, "after 3");
+    assert_non_null(strstr(second + 1, "No space left on device after 3"));
+    want(w, "stat /: 40755 0 0");
+    assert_false(exists(w, "upper/u/b"));
+}
+
+static void test_disk_image(void **state)
+{
+    struct world *w = *state;
+    struct err e = {0};
+    struct disk_facts f = {0};
+    char seeds[128], image[128], why[192];
+    struct stat st;
+    disk_look(&f);
+    if (disk_choose(&f, why, sizeof(why)) != DISK_LOOP)
+        skip();
+    str_fmt(seeds, sizeof(seeds), "%s/disks", w->dir);
+    str_fmt(image, sizeof(image), "%s/disk.img", w->dir);
+    int mount = disk_open(seeds, image, 32 << 20, &e);
+    if (mount < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(disk_open(seeds, image, 32 << 20, &e), -1);
+    assert_non_null(strstr(e.msg, "File exists"));
+    w->spec.upper_fd = mount;
+    w->spec.upper_detached = true;
+    check_full(w);
+    close(mount);
+    assert_int_equal(stat(image, &st), 0);
+    assert_true(st.st_size > 32 << 20 && st.st_size < 40 << 20);
+}
+
+static void test_disk_memory(void **state)
+{
+    struct world *w = *state;
+    w->spec.upper_bytes = 32 << 20;
+    check_full(w);
 }
 
 static void test_pids(void **state)
@@ -713,9 +811,11 @@ int main(void)
         TEST(test_many_layers), TEST(test_system_folders),
         TEST(test_passed),      TEST(test_many_descriptors),
         TEST(test_status),      TEST(test_memory),
-        TEST(test_pids),        TEST(test_kill),
+        TEST(test_pids),        TEST(test_disk_image),
+        TEST(test_disk_memory), TEST(test_kill),
         TEST(test_bad_specs),   TEST(test_failures),
         TEST(test_cycles),      TEST(test_threads),
+        TEST(test_adopted),     TEST(test_network_passed),
     };
     if (geteuid() != 0) {
         print_error("launcher_test needs root: sudo make test\n");
