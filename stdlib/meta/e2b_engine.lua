@@ -77,7 +77,8 @@ function Box:usage() end
 ---@return e2b.Error? err
 function Box:kill() end
 
---- Takes the sockets of its network from its envd, which listens on run_dir/name: of an adopted one.
+--- Takes the sockets of its network from its envd, which listens on run_dir/name: of an adopted
+--- one.
 ---@param run_dir string
 ---@param name string
 ---@param seconds number  at most 60
@@ -279,8 +280,8 @@ function M.probe_space(dir) end
 
 --- What limits sandboxes can have here, found by a trial group.
 ---@return {cpu: boolean, memory: boolean, swap: boolean, pids: boolean, freeze: boolean,
---- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0 none;
---- where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
+--- version: integer, where: string, why?: string, remedy?: string}? offer  version: of cgroup, 0
+--- none; where: in which group; why, remedy: of the first of memory, pids, cpu that cannot be had
 ---@return e2b.Error? err
 function M.limits() end
 
