@@ -294,11 +294,13 @@ end
 ---@param cache string
 function M.run(home, cache)
     local p = paths.of(home, cache)
-    -- Before anything that may start a thread.
+    -- Before anything that may start a thread; with the lock, since it reads the
+    -- state. What is wrong with the home is said below.
+    local early = fs.stat(p.home) and select(2, pcall(lock_home, p))
     local grade, reason = rootless.enter(p)
     make_folders(p)
     places.check(p)
-    local _ <close> = lock_home(p)
+    local _ <close> = type(early) == "userdata" and early or lock_home(p)
     local E = open(p)
     E.grade, E.note = grade, rootless.note(grade, reason)
     local ready = engine.image_ready(p.cache)
