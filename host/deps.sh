@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, running (and testing) need: only
 # those that are missing, saying which and why. Does nothing the second time.
-# Usage: deps.sh run [test] [check] [bench]
+# Usage: deps.sh run [test] [check] [bench] [v2]
 set -eu
 
 run='gcc:C-compiler libc6-dev:C-library make:build pkg-config:finds-libraries
@@ -13,6 +13,7 @@ libjansson-dev:JSON libcurl4-openssl-dev:HTTP-client libssl-dev:hashing,TLS
 zlib1g-dev:gzip libarchive-dev:template-uploads libsqlite3-dev:engine-state
 libnftnl-dev:network-rules libmnl-dev:netlink libseccomp-dev:system-call-filter
 libedit-dev:prompt-editing ca-certificates:TLS
+e2fsprogs:disks-with-a-limit
 mmdebstrap:makes-the-base-image uidmap:user-namespaces'
 test='git:tests-of-clones libcmocka-dev:C-tests
 chromium:looks-at-the-pages chromium-driver:clicks-in-the-pages
@@ -23,6 +24,7 @@ python3-venv:the-official-E2B-clients procps:leak-checks util-linux:leak-checks'
 
 check='clang:second-compiler clang-tidy:lint clang-format:formatting
 cppcheck:lint lua-check:lint libclang-rt-14-dev:fuzzers'
+v2='user-mode-linux:a-kernel-with-cgroup-v2-alone'
 bench='bubblewrap:a-peer runc:a-peer podman:a-peer python3-venv:the-official-E2B-clients'
 
 sets=$*
@@ -33,7 +35,8 @@ for s in $sets; do
     test) want="$want $test" ;;
     check) want="$want $check" ;;
     bench) want="$want $bench" ;;
-    *) echo "deps.sh: unknown set '$s' (run, test, check, bench)" >&2; exit 2 ;;
+    v2) want="$want $v2" ;;
+    *) echo "deps.sh: unknown set '$s' (run, test, check, bench, v2)" >&2; exit 2 ;;
     esac
 done
 

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "engine.h"
 #include "lutil.h"
+#include "sandbox/disk.h"
 #include "sandbox/launcher.h"
 #include "sandbox/layers.h"
 #include "sandbox/leases.h"
@@ -37,6 +38,9 @@ struct launch {
     int envd; /* borrowed from the registry */
     struct launcher_child child;
     struct netns_sockets net;
+    uint64_t disk_bytes; /* 0: no limit */
+    char *disks;         /* folder for empty images */
+    char no_disk[192];   /* why there is no limit, or "" */
     bool launched;
 };
 
@@ -107,6 +111,39 @@ static void close_all(struct fds *f)
     fd_close(&f->lease);
 }
 
+/* A limit that cannot be had is among the missing ones, with the reason. */
+static int choose_disk(struct launch *l, struct fds *f, struct launcher_spec *s,
+                       struct err *e)
+{
+    struct disk_facts facts = {.bytes = l->disk_bytes,
+                               .memory_bytes = l->limits.memory_bytes};
+    char image[4096];
+    if (!l->disk_bytes)
+        return 0;
+    disk_look(&facts);
+    switch (disk_choose(&facts, l->no_disk, sizeof(l->no_disk))) {
+    case DISK_TMPFS:
+        s->upper_bytes = l->disk_bytes;
+        return 0;
+    case DISK_NONE:
+        return 0;
+    case DISK_LOOP:
+        break;
+    }
+    if (str_fmt(image, sizeof(image), "%s/disk.img", l->dir) < 0)
+        return err_set(e, "invalid_argument", "the path %s is too long",
+                       l->dir);
+    int mount = disk_open(l->disks, image, l->disk_bytes, e);
+    if (mount < 0)
+        return err_wrap(e, "disk of %llu MiB",
+                        (unsigned long long)(l->disk_bytes >> 20));
+    fd_close(&f->upper);
+    f->upper = mount;
+    s->upper_fd = mount;
+    s->upper_detached = true;
+    return 0;
+}
+
 static int launch_run(struct work *w, struct err *e)
 {
     static char arg0[] = "envd", arg1[] = "--memory-mb";
@@ -140,7 +177,9 @@ static int launch_run(struct work *w, struct err *e)
             .net_pass = true,
             .memory_events = true,
         };
-        r = launcher_start(&s, &l->child, e);
+        r = choose_disk(l, &f, &s, e);
+        if (r == 0)
+            r = launcher_start(&s, &l->child, e);
         l->launched = r == 0;
     }
     if (r < 0 && f.lease >= 0)
@@ -167,12 +206,14 @@ static void launch_fini(struct work *w)
     free(l->hosts);
     free(l->resolv_conf);
     free(l->cgroup);
+    free(l->disks);
 }
 
 /* ---- the box ------------------------------------------------------------- */
 
 struct box {
     struct launcher_child child;
+    char no_disk[192];
     struct netns_sockets net;
     struct loop_watch *watch;
     struct task_wait wait;
@@ -259,12 +300,16 @@ static int l_close(lua_State *L)
     return 0;
 }
 
-/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=} ; the last
- * says why, when there is none */
+/* box:info() -> {pid=, start_time=, cgroup=, missing=, no_network=, no_disk=} ;
+ * the last two say why, when there is none, or no limit of it */
 static int l_info(lua_State *L)
 {
     const struct box *b = check_box(L);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
+    if (*b->no_disk) {
+        lua_pushstring(L, b->no_disk);
+        lua_setfield(L, -2, "no_disk");
+    }
     if (b->net.errnum) {
         lua_pushstring(L, strerror(b->net.errnum));
         lua_setfield(L, -2, "no_network");
@@ -477,6 +522,7 @@ static int push_box(lua_State *L, struct work *w)
     struct box *b = new_box(L);
     b->child = l->child;
     b->net = l->net;
+    memcpy(b->no_disk, l->no_disk, sizeof(b->no_disk));
     l->launched = false;
     return 1;
 }
@@ -499,6 +545,7 @@ static lua_Integer check_launch(lua_State *L)
             lutil_raise(L, "invalid_argument", "launch needs %s", needed[i]);
     lutil_opt_str(L, 1, "hosts", "");
     lutil_opt_str(L, 1, "resolv_conf", "");
+    lutil_opt_str(L, 1, "disks", "");
     luaL_argcheck(L, lua_getfield(L, 1, "layers") == LUA_TTABLE, 1,
                   "layers must be an array of ids");
     lua_Integer n = luaL_len(L, -1);
@@ -513,7 +560,8 @@ static lua_Integer check_launch(lua_State *L)
 }
 
 /* launch{id=, cache=, dir=, run_dir=, log=, layers={ids, base first}, cgroup=,
- * hosts=, resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=}
+ * hosts=, resolv_conf=, cpu_count=, memory_bytes=, pids=, tmp_tmpfs=,
+ * disk_bytes=, disks=}
  * -> box | nil, error. envd listens on run_dir/<id>.sock. */
 static int l_launch(lua_State *L)
 {
@@ -526,6 +574,7 @@ static int l_launch(lua_State *L)
         .pids = (unsigned)lutil_opt_int(L, 1, "pids", 0),
     };
     bool tmp = lutil_opt_bool(L, 1, "tmp_tmpfs", 0);
+    long long disk = lutil_opt_int(L, 1, "disk_bytes", 0);
     int envd = envd_fd(L, &e);
     if (envd < 0)
         return lutil_fail(L, &e);
@@ -534,6 +583,8 @@ static int l_launch(lua_State *L)
     l->envd = envd;
     l->limits = limits;
     l->tmp_tmpfs = tmp;
+    l->disk_bytes = (uint64_t)disk;
+    l->disks = opt_copy(L, "disks", "");
     l->id = opt_copy(L, "id", "");
     l->cache = opt_copy(L, "cache", "");
     l->dir = opt_copy(L, "dir", "");

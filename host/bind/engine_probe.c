@@ -3,6 +3,7 @@
 #include "lutil.h"
 #include "sandbox/cacerts.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/disk.h"
 #include "sandbox/probe.h"
 
 #include <lauxlib.h>
@@ -35,6 +36,36 @@ static int l_nf_tables(lua_State *L)
 {
     struct err e = {0};
     return answer(L, probe_nf_tables(&e), &e);
+}
+
+/* probe_rootless() -> {grade=, why=, failed= text | nil} | nil, error */
+static int l_rootless(lua_State *L)
+{
+    struct err e = {0};
+    struct probe_rootless found;
+    if (probe_rootless(&found, &e) < 0)
+        return lutil_fail(L, &e);
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, engine_grade(found.grade));
+    lua_setfield(L, -2, "grade");
+    lua_pushstring(L, found.why);
+    lua_setfield(L, -2, "why");
+    if (*found.failed) {
+        lua_pushstring(L, found.failed);
+        lua_setfield(L, -2, "failed");
+    }
+    return 1;
+}
+
+/* probe_fs_type(dir) -> name | nil, error */
+static int l_fs_type(lua_State *L)
+{
+    struct err e = {0};
+    char name[32];
+    if (probe_fs_type(lutil_check_text(L, 1), name, sizeof(name), &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushstring(L, name);
+    return 1;
 }
 
 /* probe_space(dir) -> free bytes | nil, error */
@@ -82,6 +113,24 @@ static int l_limits(lua_State *L)
     return 1;
 }
 
+/* disk_kind(bytes [, memory_bytes]) -> "image" | "memory" | nil, error: how a
+ * disk of that size would be limited */
+static int l_disk_kind(lua_State *L)
+{
+    struct err e = {0};
+    char why[192];
+    struct disk_facts f = {.bytes = (uint64_t)luaL_checkinteger(L, 1),
+                           .memory_bytes = (uint64_t)luaL_optinteger(L, 2, 0)};
+    disk_look(&f);
+    enum disk_kind kind = disk_choose(&f, why, sizeof(why));
+    if (kind == DISK_NONE) {
+        err_set(&e, "unsupported", "%s", why);
+        return lutil_fail(L, &e);
+    }
+    lua_pushstring(L, kind == DISK_LOOP ? "image" : "memory");
+    return 1;
+}
+
 /* extra_cas() -> how many certificate authorities this machine trusts beyond
  * the distribution's | nil, error */
 static int l_cas(lua_State *L)
@@ -103,8 +152,11 @@ void engine_probe_open(lua_State *L)
     static const luaL_Reg functions[] = {{"probe_userns", l_userns},
                                          {"probe_idmap", l_idmap},
                                          {"probe_nf_tables", l_nf_tables},
+                                         {"probe_rootless", l_rootless},
+                                         {"probe_fs_type", l_fs_type},
                                          {"probe_space", l_space},
                                          {"limits", l_limits},
+                                         {"disk_kind", l_disk_kind},
                                          {"extra_cas", l_cas},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

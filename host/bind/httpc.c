@@ -239,21 +239,11 @@ static int x_finish(lua_State *L)
 
 static void check_keys(lua_State *L)
 {
-    static const char *const known[] = {"method",
-                                        "url",
-                                        "headers",
-                                        "body",
-                                        "upload",
-                                        "length",
-                                        "timeout",
-                                        "connect_timeout",
-                                        "idle_timeout",
-                                        "unix",
-                                        "proxy",
-                                        "ca_file",
-                                        "follow",
-                                        "accept_encoding",
-                                        NULL};
+    static const char *const known[] = {
+        "method",       "url",    "headers",         "body",
+        "upload",       "length", "timeout",         "connect_timeout",
+        "idle_timeout", "unix",   "proxy",           "ca_file",
+        "follow",       "large",  "accept_encoding", NULL};
     lua_pushnil(L);
     while (lua_next(L, 1)) {
         lua_pop(L, 1);
@@ -295,6 +285,7 @@ static void read_options(lua_State *L, struct httpc_options *o)
     o->ca_file = lutil_opt_str(L, 1, "ca_file", NULL);
     o->accept_encoding = lutil_opt_str(L, 1, "accept_encoding", NULL);
     o->follow = lutil_opt_bool(L, 1, "follow", 0);
+    o->large = lutil_opt_bool(L, 1, "large", 0);
     o->upload = lutil_opt_bool(L, 1, "upload", 0);
     o->length = lutil_opt_int(L, 1, "length", -1);
     o->body = lutil_opt_str(L, 1, "body", NULL);
@@ -345,7 +336,7 @@ static int add_headers(lua_State *L, struct request *x, struct err *e)
 
 /* open{url=, method="GET", headers=, body= | upload=true [, length=],
  *      timeout=, connect_timeout=30, idle_timeout=, unix=, proxy=, ca_file=,
- *      follow=false, accept_encoding=} -> x | nil, err */
+ *      follow=false, accept_encoding=, large=false} -> x | nil, err */
 static int l_open(lua_State *L)
 {
     struct httpc_options o = {0};

@@ -1,5 +1,5 @@
 /* POST /files: collects the body while a worker writes what came before.
- * Reading from the client stops when HIGH bytes wait, so an upload holds a few
+ * Reading from the client stops when HIGH bytes wait, so an upload holds some
  * hundred KiB whatever its size. */
 #include "base/mem.h"
 #include "base/str.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HIGH = 256 * 1024 };
+enum { HIGH = UPLOAD_PIECE };
 
 struct post {
     struct job job;
@@ -20,7 +20,7 @@ struct post {
     struct httpd_req *r; /* NULL: the client has gone */
     struct upload *upload;
     struct buf in; /* from the client */
-    bool busy, paused, answered;
+    bool busy, paused, answered, begun;
     bool body_ended; /* by the client */
     /* the worker's while busy */
     struct buf work;
@@ -92,9 +92,16 @@ static void kick(struct post *p)
     struct err e;
     if (p->busy || p->answered || (p->in.len == 0 && !p->body_ended))
         return;
+    /* The file is made at once, and then written in large pieces only. */
+    if (p->begun && p->in.len < UPLOAD_PIECE && !p->body_ended)
+        return;
+    p->begun = true;
     struct buf empty = p->work;
     p->work = p->in;
     p->in = empty;
+    if (p->paused)
+        httpd_read(p->r, true);
+    p->paused = false;
     p->last = p->body_ended;
     p->job.run = write_job;
     p->job.done = wrote;
@@ -119,10 +126,6 @@ static void wrote(struct job *j)
         answer(p);
         return;
     }
-    if (p->paused && p->in.len <= HIGH / 2) {
-        p->paused = false;
-        httpd_read(p->r, true);
-    }
     kick(p);
 }
 
@@ -134,7 +137,7 @@ static void on_body(void *arg, const char *data, size_t n)
     if (n == 0)
         p->body_ended = true;
     buf_append(&p->in, data, n);
-    if (p->in.len > HIGH && !p->body_ended) {
+    if (p->busy && p->in.len > HIGH && !p->body_ended) {
         p->paused = true;
         httpd_read(p->r, false);
     }

@@ -25,7 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WRITE_AT = 256 * 1024, PLAIN_MAX = 256 * 1024 };
+enum { PLAIN_MAX = 256 * 1024 };
 
 struct upload {
     struct envd paths; /* only what users_path looks at */
@@ -165,10 +165,8 @@ static int begin_file(struct upload *u, const char *path)
     return prepare_target(u);
 }
 
-static int flush(struct upload *u)
+static int write_out(struct upload *u, const char *p, size_t left)
 {
-    const char *p = u->pending.data;
-    size_t left = u->pending.len;
     while (left > 0) {
         ssize_t n = write(u->fd, p, left);
         if (n < 0 && errno == EINTR)
@@ -186,14 +184,22 @@ static int flush(struct upload *u)
         p += n;
         left -= (size_t)n;
     }
-    buf_clear(&u->pending);
     return 0;
+}
+
+static int flush(struct upload *u)
+{
+    int r = write_out(u, u->pending.data, u->pending.len);
+    buf_clear(&u->pending);
+    return r;
 }
 
 static int write_file(struct upload *u, const char *p, size_t n)
 {
+    if (u->pending.len == 0 && n >= UPLOAD_PIECE)
+        return write_out(u, p, n);
     buf_append(&u->pending, p, n);
-    return u->pending.len >= WRITE_AT ? flush(u) : 0;
+    return u->pending.len >= UPLOAD_PIECE ? flush(u) : 0;
 }
 
 static int end_file(struct upload *u)

@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 
+/* What is given in pieces of at least so much is written as it comes. */
+enum { UPLOAD_PIECE = 256 * 1024 };
+
 struct upload;
 
 struct upload_want {

@@ -11,7 +11,8 @@ local NAMES = { "Bash", "Read", "Write", "Edit", "Glob", "Grep" }
 -- These end the run: the sandbox is gone or the script wants to stop. The
 -- model could do nothing about them.
 local FATAL = { "cancelled", "interrupted", "cannot_wait", "sandbox_not_found",
-    "sandbox_not_running", "sandbox_unreachable", "out_of_memory", "authentication", "network", "tls" }
+    "sandbox_not_running", "sandbox_unreachable", "out_of_memory", "authentication",
+    "network", "tls" }
 
 ---Names of all tools.
 ---@return string[]
@@ -159,7 +160,8 @@ end
 ---@param input table
 ---@return table result content (text or blocks), is_error, data
 ---Raises invalid_argument without a sandbox, and what ends the run: cancelled, interrupted,
----sandbox_not_found, sandbox_not_running, sandbox_unreachable, out_of_memory, authentication, network, tls.
+---sandbox_not_found, sandbox_not_running, sandbox_unreachable, out_of_memory, authentication,
+---network, tls.
 function M.run(t, context, input)
     if not context.sandbox then
         Error.raise("invalid_argument", ("the agent called %s, which needs a sandbox")

@@ -8,6 +8,7 @@ local timestamp = require "e2b.timestamp"
 local transport = require "e2b.transport"
 
 local PIECE <const> = 64 * 1024
+local LARGE_PIECE <const> = 256 * 1024
 local TYPES = {
     FILE_TYPE_FILE = "file",
     FILE_TYPE_DIRECTORY = "dir",
@@ -254,7 +255,7 @@ function Files:read(path, opts, ...)
     local o = options.arguments(op, PATH, READ, path, opts, ...)
     local conn = self._connection
     local request = files_request(conn, op, "GET", o.path, o)
-    request.gzip = o.gzip
+    request.gzip, request.large = o.gzip, true
     if o.format == "stream" then
         request.idle_timeout = o.stream_idle_timeout or request.idle_timeout
     end
@@ -317,6 +318,28 @@ local function pieces_of(data)
     end
 end
 
+-- How many bytes of an open file are left; nil for what is no regular file.
+local function rest_of(data)
+    if io.type(data) ~= "file" then
+        return nil
+    end
+    local at = data:seek()
+    local size = at and data:seek("end")
+    if not size or not data:seek("set", at) then
+        return nil
+    end
+    return size > at and size - at or nil
+end
+
+-- So many bytes of an open file, which may grow meanwhile.
+local function file_source(file, left)
+    return function()
+        local piece = left > 0 and file:read(math.min(left, LARGE_PIECE)) or nil
+        left = left - (piece and #piece or 0)
+        return piece
+    end
+end
+
 -- A function that gives the data piece by piece.
 local function source_of(op, data)
     if type(data) == "string" then
@@ -343,12 +366,12 @@ local function source_of(op, data)
     end
 end
 
--- Sends the data and waits for the head of the answer.
-local function answered(conn, request, data)
+-- Sends the data, of a file its `rest`, and waits for the head of the answer.
+local function answered(conn, request, data, rest)
     if not request.upload then
         return transport.begin(conn.config, request)
     end
-    local source = source_of(request.op, data)
+    local source = rest and file_source(data, rest) or source_of(request.op, data)
     transport.wake(conn.config, request)
     local x, err = transport.open(conn.config, request)
     if not x then
@@ -368,8 +391,9 @@ local function post(self, request, data)
     local conn = self._connection
     request.upload = type(data) ~= "string" or #data > PIECE
     request.body = not request.upload and data or nil
-    request.length = request.upload and type(data) == "string" and #data or nil
-    local x <close>, status = answered(conn, request, data)
+    local rest = rest_of(data)
+    request.length = request.upload and type(data) == "string" and #data or rest
+    local x <close>, status = answered(conn, request, data, rest)
     if not x then
         Error.raise(rpc.after_failure(conn, request.op, status))
     end

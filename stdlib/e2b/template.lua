@@ -506,8 +506,9 @@ end
 ---code (exit_code) and the last lines of its output (output).
 ---@param template e2b.Template
 ---@param name string|table the name, or the options with name or alias
----@param opts? table tags, cpu_count (2), memory_mb (1024), min_free_disk_mb,
---- skip_cache, on_build_logs, and the options of the API
+---@param opts? table tags, cpu_count (2), memory_mb (1024), min_free_disk_mb (at home: what its
+--- sandboxes may write; 0 or left out: the server's default), skip_cache, on_build_logs, and the
+--- options of the API
 ---@return e2b.BuildInfo
 function Template.build(template, name, opts)
     template_argument("Template.build", template)

@@ -56,6 +56,7 @@ end
 ---@field idle_timeout? number seconds without a byte of the answer; nil or 0: none
 ---@field limit? number the timeout that errors name, when timeout is a rest of it
 ---@field gzip? boolean offer gzip, decode it
+---@field large? boolean the answer is a file: read in larger pieces
 
 local function seconds(n)
     return n and n > 0 and n or nil
@@ -102,6 +103,7 @@ function M.open(config, req)
         connect_timeout = math.min(30, seconds(req.timeout) or 30),
         idle_timeout = seconds(req.idle_timeout),
         accept_encoding = req.gzip and "gzip" or nil,
+        large = req.large,
         unix = config.unix,
         proxy = proxy_for(config, req.url),
     })

@@ -51,6 +51,11 @@ local function merge(record, seen, usage, now)
         disk_used = seen.disk_used or 0,
         disk_total = seen.disk_total or 0,
     }
+    if record.doc.disk_mb and m.disk_total > 0 then
+        local free = m.disk_total - m.disk_used
+        m.disk_total = record.doc.disk_mb << 20
+        m.disk_used = math.max(m.disk_total - free, 4096)
+    end
     if usage and usage.cpu_ns > 0 then
         m.cpu_used_pct = processor(record, usage, now)
         record.usage = { cpu_ns = usage.cpu_ns, at = now }

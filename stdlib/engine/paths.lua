@@ -38,6 +38,7 @@ end
 ---@field db string
 ---@field run string folder of the sandboxes' sockets
 ---@field boxes string folder of the sandboxes' writable layers
+---@field disks string folder of empty images for the limits of disks
 ---@field uploads string folder of COPY archives, by hash
 
 ---The engine's files; nothing is made.
@@ -61,6 +62,7 @@ function M.of(home, cache)
         db = home .. "/state.db",
         run = home .. "/run",
         boxes = home .. "/boxes",
+        disks = home .. "/disks",
         uploads = home .. "/uploads",
     }
 end

@@ -23,7 +23,6 @@ M.ENVD_VERSION = "0.6.13"
 local CLIENT_ID <const> = "e2blua00"
 local MAX_SECONDS <const> = 30 * 24 * 3600
 local PIDS <const> = 8192
-local DISK_MB <const> = 0
 local ENDED_KEPT <const> = 64
 
 local HOSTS <const> = "127.0.0.1\tlocalhost\n" ..
@@ -43,7 +42,8 @@ end
 
 ---Makes a sandbox's process on the given layers and initialises its envd.
 ---@param spec {id: string, kind: string, layers: string[], dir: string, token: string|nil,
---- cpu_count: integer, memory_mb: integer, env: table, user: string, workdir: string|nil,
+--- cpu_count: integer, memory_mb: integer, disk_mb: integer|nil,
+--- env: table, user: string, workdir: string|nil,
 --- tmp_tmpfs: boolean|nil, policy: userdata, doc: table, template_id: string|nil,
 --- build_id: string|nil, started_at: integer, end_at: integer, end_boot: integer}
 ---@return table box {id, handle, target, dir}
@@ -71,6 +71,16 @@ function Boxes:group_of(id)
     return "e2blua/" .. self.E.home_hash .. "/" .. id
 end
 
+-- What the launcher sets in their place is no limit of the whole.
+local function limits_note(missing)
+    local note = "limits that this machine cannot give: " .. missing
+    if missing:find "memory" or missing:find "pids" then
+        note = note .. "; each process alone is held to the memory, each of its users to the" ..
+            " number of processes"
+    end
+    return note
+end
+
 function Boxes:launch_process(box, spec)
     local E = self.E
     Error.check(fs.mkdirs(spec.dir, 448))
@@ -86,6 +96,8 @@ function Boxes:launch_process(box, spec)
         cpu_count = spec.cpu_count,
         memory_bytes = spec.memory_mb << 20,
         pids = PIDS,
+        disk_bytes = (spec.disk_mb or 0) << 20,
+        disks = E.paths.disks,
         tmp_tmpfs = spec.tmp_tmpfs,
         cgroup = self:group_of(spec.id),
     })
@@ -97,7 +109,13 @@ function Boxes:launch_process(box, spec)
     end
     if info.missing ~= "" then
         spec.doc.notes = spec.doc.notes or {}
-        table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+        table.insert(spec.doc.notes, limits_note(info.missing))
+    end
+    if info.no_disk then
+        spec.doc.notes = spec.doc.notes or {}
+        table.insert(spec.doc.notes, ("no limit of %d MiB for the disk: %s"):format(spec.disk_mb,
+            info.no_disk))
+        spec.doc.disk_mb = nil
     end
     E.state:exec("UPDATE sandboxes SET pid = ?2, start_time = ?3, cgroup = ?4 WHERE id = ?1",
         spec.id, info.pid, info.start_time, info.cgroup)
@@ -210,7 +228,7 @@ function Boxes:answer(record)
     }
 end
 
-local function new_record(build, want)
+local function new_record(build, want, note)
     local clocks = state.clocks()
     local record = {
         id = "i" .. state.random_id(20),
@@ -227,8 +245,9 @@ local function new_record(build, want)
             network = want.network,
             policy = { internet = want.internet },
             size = { cpu_count = build.cpu_count, memory_mb = build.memory_mb },
-            notes = {},
+            notes = { note },
             token = want.secure and wire.random(32) or nil,
+            disk_mb = build.disk_mb,
         },
     }
     life.set_end(record, clocks, want.timeout)
@@ -260,7 +279,7 @@ function Boxes:make(want, once)
     local E = self.E
     room.check(E, E.paths.boxes)
     local build = E.templates:resolve(want.template)
-    local record = new_record(build, want)
+    local record = new_record(build, want, self.E.note)
     local id = record.id
     record.doc.once = once
     local env = {}
@@ -278,6 +297,7 @@ function Boxes:make(want, once)
         token = record.doc.token,
         cpu_count = build.cpu_count,
         memory_mb = build.memory_mb,
+        disk_mb = build.disk_mb,
         env = env,
         user = build.context.user,
         workdir = build.context.workdir,
@@ -345,8 +365,8 @@ end
 
 -- Commands are killed for memory before envd is. A count that had been seen before it ended is not
 -- why it ended.
-local function starved(record)
-    local usage = record.handle:usage()
+local function starved(record, how)
+    local usage = (how == "signal 9" or how == "ended") and record.handle:usage()
     if usage and usage.oom_kills > record.oom_seen then
         return ("ran out of memory (it had %d MiB)"):format(record.memory_mb)
     end
@@ -356,7 +376,7 @@ end
 function Boxes:watch(record)
     local how = record.handle:wait()
     if record.state ~= "killing" then
-        record.starved = starved(record)
+        record.starved = starved(record, how)
         local why = tostring(how) .. (record.starved and ", it " .. record.starved or "")
         log.warn("sandbox %s ended by itself (%s)", record.id, why)
         self:note(record, "error", ("the sandbox ended by itself (%s)"):format(why))
@@ -610,7 +630,7 @@ local function listed(record)
         endAt = state.time(life.shown_end(record, state.clocks())),
         cpuCount = record.cpu_count,
         memoryMB = record.memory_mb,
-        diskSizeMB = DISK_MB,
+        diskSizeMB = record.doc.disk_mb or 0,
         state = "running",
         envdVersion = M.ENVD_VERSION,
         metadata = record.doc.metadata,

@@ -14,6 +14,8 @@ local BASE_BUILD <const> = "00000000-0000-4000-8000-0000000e2ba5"
 local SLUG <const> = "local"
 local MAX_CPU <const> = 32
 local MAX_MEMORY <const> = 1 << 20
+local MIN_DISK <const> = 16
+local MAX_DISK <const> = 1 << 24
 local MAX_NAME <const> = 128
 
 local Templates = {}
@@ -107,10 +109,16 @@ function Templates:tagged(id, tag)
         " WHERE t.template_id = ?1 AND t.tag = ?2", id, tag)
 end
 
+-- What its sandboxes may write, in MiB, or nil: as much as there is.
+function Templates:disk_of(row)
+    local mb = row.spec and json.decode(row.spec).disk_mb or self.E.disk_mb
+    return mb and mb > 0 and mb or nil
+end
+
 ---The build that a reference means, ready to make sandboxes of.
 ---@param ref string
 ---@return {id: string, template_id: string, alias: string, layers: string[], cpu_count: integer,
---- memory_mb: integer, context: table, start: table|nil, layer: string,
+--- memory_mb: integer, disk_mb: integer|nil, context: table, start: table|nil, layer: string,
 --- content: string|nil} content: digest of the top layer
 function Templates:resolve(ref)
     local name, tag = parse_or_fail(ref)
@@ -147,6 +155,7 @@ function Templates:resolve(ref)
         content = content,
         cpu_count = row.cpu_count,
         memory_mb = row.memory_mb,
+        disk_mb = self:disk_of(row),
         context = json.decode(row.context),
         start = row.start and json.decode(row.start),
     }
@@ -177,6 +186,19 @@ local function check_resources(doc)
             :format(MAX_MEMORY))
     end
     return cpu, memory
+end
+
+-- E2B's wanted free space after the steps: here what a sandbox may write. 0, "no growth", is the
+-- engine's default, as when it is left out.
+local function check_disk(doc)
+    local mb = http.field(doc, "minFreeDiskMb", "integer", 0)
+    if mb == 0 then
+        return nil
+    elseif mb < MIN_DISK or mb > MAX_DISK then
+        http.fail(400, ("validation error: minFreeDiskMb must be 0 or %d to %d, not %d"):format(
+            MIN_DISK, MAX_DISK, mb))
+    end
+    return mb
 end
 
 local function check_tag(tag)
@@ -253,6 +275,7 @@ function Templates:register(doc)
     end
     local tags = wanted_tags(doc, tag)
     local cpu, memory = check_resources(doc)
+    local disk = check_disk(doc)
     local id, build = self:id_of(name), state.uuid()
     local is_new = not id
     id = id or state.random_id(20)
@@ -265,7 +288,7 @@ function Templates:register(doc)
         db:exec("INSERT INTO builds(id, template_id, status, cpu_count, memory_mb, created_at," ..
             " updated_at, spec)" ..
             " VALUES(?1, ?2, 'waiting', ?3, ?4, ?5, ?5, ?6)", build, id, cpu, memory, now,
-            json.encode { tags = json.array(tags), name = name })
+            json.encode { tags = json.array(tags), name = name, disk_mb = disk })
     end)
     local aliases = self:aliases_of(id)
     return {
@@ -324,7 +347,7 @@ function Templates:describe(row)
         buildID = ready and ready.id or ZERO_BUILD,
         cpuCount = ready and ready.cpu_count or 0,
         memoryMB = ready and ready.memory_mb or 0,
-        diskSizeMB = 0,
+        diskSizeMB = ready and self:disk_of(ready) or 0,
         public = row.public ~= 0,
         aliases = json.array(aliases),
         names = json.array(names),

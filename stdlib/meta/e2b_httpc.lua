@@ -32,9 +32,10 @@ function Request:close() end
 
 ---@param opts {url: string, method?: string, headers?: table, body?: string, upload?: boolean,
 --- length?: integer, timeout?: number, connect_timeout?: number, idle_timeout?: number, unix?:
---- string, proxy?: string, ca_file?: string, follow?: boolean, accept_encoding?: string} headers
---- by name or as {{name, value}...}; timeout seconds until the head, default none;
---- connect_timeout default 30; idle_timeout seconds without a byte, default none
+--- string, proxy?: string, ca_file?: string, follow?: boolean, accept_encoding?: string, large?:
+--- boolean} headers by name or as {{name, value}...}; timeout seconds until the head, default none;
+--- connect_timeout default 30; idle_timeout seconds without a byte, default none; large: the
+--- response is read in larger pieces, as fits a file
 ---@return e2b_httpc.Request? request
 ---@return e2b.Error? err  network, tls, timeout (deadline "request" or "idle"), protocol,
 --- invalid_argument; `retryable` when nothing was sent

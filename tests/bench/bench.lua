@@ -191,6 +191,15 @@ function M.pss(pid)
     return field(text, "Pss")
 end
 
+--- Processor time that a process has taken, in seconds.
+---@param pid integer
+---@return number
+function M.processor(pid)
+    local text = assert(fs.read_file(("/proc/%d/stat"):format(pid), 1 << 16))
+    local user, system = text:match("%) %S+" .. (" %-?%d+"):rep(10) .. " (%d+) (%d+)")
+    return (tonumber(user) + tonumber(system)) / 100 -- USER_HZ
+end
+
 --- From now on the peak counts anew.
 ---@param pid integer
 function M.forget_peak(pid)

@@ -3,6 +3,7 @@
 -- E2BLUA_LEAK_SEED repeats a run. It asks nothing about what survives an engine: in the end all
 -- that is listed is killed.
 local Sandbox = require "e2b.sandbox"
+local Template = require "e2b.template"
 local Error = require "e2b.error"
 local child = require "child"
 local client = require "engine.client"
@@ -43,7 +44,7 @@ end
 
 local KNOWN <const> = { ["engine.log"] = true, ["engine.lock"] = true, ["start.lock"] = true,
     ["state.db"] = true, ["state.db-wal"] = true, ["state.db-shm"] = true, run = true, boxes = true,
-    uploads = true }
+    uploads = true, disks = true }
 
 -- Beside what rig.left finds: members of groups, sockets, loop devices, files that nobody needs.
 local function left(home)
@@ -65,6 +66,11 @@ local function left(home)
     for _, name in ipairs(fs.list(home.path) or {}) do
         if not KNOWN[name] then
             out[#out + 1] = "file " .. name
+        end
+    end
+    for _, name in ipairs(fs.list(home.paths.disks) or {}) do
+        if not name:find "^%d+%.img$" then
+            out[#out + 1] = "image " .. name
         end
     end
     for _, name in ipairs(fs.list(home.paths.uploads) or {}) do
@@ -171,7 +177,7 @@ local NAMES <const> = { "none", "leave", "engine", "engine", "engine_twice", "en
 local function use(home, fault)
     local o = rig.options(home)
     o.timeout, o.allow_internet_access = 300, false
-    local sbx = Sandbox.create(o)
+    local sbx = Sandbox.create(math.random(3) == 1 and "capped" or "base", o)
     sbx.files:write("/home/user/x", ("y"):rep(1 << 18))
     local background = sbx.commands:run("exec sleep 100", { background = true })
     t.eq(sbx.commands:run("cat x | wc -c; head -c 1M /dev/urandom >big; df / >&2").stdout,
@@ -222,6 +228,9 @@ t.test(CYCLES .. " sandboxes, shot at from all sides, leave nothing",
         math.randomseed(SEED)
         print("leak_test: E2BLUA_LEAK_SEED=" .. SEED)
         local home = rig.home()
+        local o = rig.options(home)
+        o.min_free_disk_mb = 32
+        Template.build(Template():from_template("base"), "capped", o)
         use(home, "none") -- what stays open from the first on is not a leak
         require("e2b_httpc").forget()
         task.sleep(0.3)

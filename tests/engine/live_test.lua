@@ -110,7 +110,8 @@ end)
 t.test("make run takes a live model only with LIVE=1, make test never", function()
     t.match(fs.read_file("Makefile"),
         "\nrun:.-E2BLUA_MODEL=%$%(if %$%(LIVE%),live,offline%)")
-    t.match(fs.read_file("tests/lib/run.sh"), "\nE2BLUA_MODEL=offline .-\nexport [^\n]*E2BLUA_MODEL")
+    t.match(fs.read_file("tests/lib/run.sh"),
+        "\nE2BLUA_MODEL=offline .-\nexport [^\n]*E2BLUA_MODEL")
 end)
 
 t.test("errors that pass and a stream that stalls are gone over", function()

@@ -109,6 +109,42 @@ function M.pid_of(id, home)
     error("no pid 1 in " .. id)
 end
 
+--- Runs a command with the rights of the engine over layers; it must succeed.
+---@param ... string words
+function M.as_owner(...)
+    local words = { ... }
+    if process.uid() ~= 0 then
+        words = { process.exe(), "engine", "unshare", ... }
+    end
+    local code, out = child.start(words):wait(60)
+    t.eq(code, 0, out)
+end
+
+--- A PATH on which there is all but these.
+---@param ... string
+---@return string
+function M.path_without(...)
+    local dir, hidden = t.tmpdir(), {}
+    for _, name in ipairs { ... } do
+        hidden[name] = true
+    end
+    for _, from in ipairs { "/bin", "/usr/bin", "/usr/local/bin" } do
+        for _, name in ipairs(fs.list(from) or {}) do
+            if not hidden[name] then
+                os.execute(("ln -sfn %s/%s %s/%s"):format(from, name, dir, name))
+            end
+        end
+    end
+    return dir
+end
+
+--- Skips a test that only root can run.
+function M.needs_root()
+    if process.uid() ~= 0 then
+        t.skip "root"
+    end
+end
+
 --- Skips a test where no program can gain rights (a root made by bwrap).
 function M.needs_sudo()
     if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then

@@ -32,6 +32,7 @@ struct httpc_options {
     const char *unix_path, *ca_file;
     const char *proxy;           /* "" = none whatever the environment says */
     const char *accept_encoding; /* "gzip": decoded; NULL: as it comes */
+    bool large;                  /* the response: read in larger pieces */
     bool follow;                 /* redirects, at most 10 */
     const char *body;            /* the caller keeps it until the end */
     size_t nbody;

@@ -106,6 +106,7 @@ static void set_method(const struct httpc_req *r)
                  strcmp(r->method, "PATCH") == 0 || o->nbody > 0;
     if (o->upload) {
         curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, (long)HTTPC_BUFFER);
         curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)o->length);
         curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method);
     } else if (sends) {
@@ -177,6 +178,8 @@ static void set_way(const struct httpc_req *r)
 
 void httpc_setup(const struct httpc_req *r)
 {
+    if (r->o.large)
+        curl_easy_setopt(r->easy, CURLOPT_BUFFERSIZE, (long)HTTPC_BUFFER / 2);
     set_method(r);
     set_trust(r);
     set_way(r);

@@ -198,14 +198,17 @@ struct loop_watch {
     uv_poll_t uv;
     void (*fn)(void *arg, unsigned events);
     void *arg;
+    int wanted; /* of libuv's events */
 };
 
 static void watch_fired(uv_poll_t *uv, int status, int events)
 {
     struct loop_watch *w = uv->data;
     unsigned got = 0;
-    if (status < 0)
+    if (status < 0) {
         got |= LOOP_ERROR;
+        w->wanted = 0; /* libuv has stopped it */
+    }
     if (events & (UV_READABLE | UV_DISCONNECT))
         got |= LOOP_READ;
     if (events & UV_WRITABLE)
@@ -238,6 +241,10 @@ void loop_watch_set(struct loop_watch *w, unsigned events)
         want |= UV_READABLE;
     if (events & LOOP_WRITE)
         want |= UV_WRITABLE;
+    /* libuv would take the descriptor out of epoll and put it back in. */
+    if (want == w->wanted)
+        return;
+    w->wanted = want;
     if (want)
         uv_poll_start(&w->uv, want, watch_fired);
     else

@@ -351,6 +351,17 @@ static int as_nobody(struct made *m)
     MUST(cgroup_tree_remove(&t, "e2blua/two", 1000, &e) == 0);
     struct cgroup_offer o;
     MUST(cgroup_offer(&o, &e) == 0 && o.freeze);
+    /* Where v2 has them, the scope's own controllers hold for what is in it. */
+    char path[CGROUP_PATH_MAX];
+    str_fmt(path, sizeof(path), "%s/cgroup.controllers", m->dir);
+    char *given = path_read_file(AT_FDCWD, path, 4096, NULL, &e);
+    MUST(given);
+    if (strstr(given, "memory"))
+        MUST(o.memory && o.pids && o.cpu && o.version == 2 &&
+             !strcmp(o.where, m->dir));
+    else
+        MUST(!o.memory && *o.why && *o.remedy);
+    free(given);
     return 0;
 }
 
@@ -370,6 +381,10 @@ static void test_real_delegation(void **state)
             (int)getpid());
     assert_true(strlen(dir) < sizeof(scope.dir));
     str_fmt(scope.dir, sizeof(scope.dir), "%.63s", dir);
+    /* As systemd does; it fails where v1 has them. */
+    static const char *const give[] = {"+memory", "+pids", "+cpu"};
+    for (int i = 0; i < 3; i++)
+        (void)write_text(t.unified.path, "cgroup.subtree_control", give[i]);
     assert_int_equal(delegate(scope.dir), 0);
     int status = in_child(as_nobody, &scope);
     str_fmt(dir, sizeof(dir), "%s/e2blua.host", scope.dir);
@@ -379,15 +394,119 @@ static void test_real_delegation(void **state)
     assert_int_equal(status, 0);
 }
 
+/* ---- limits of whatever the machine has, v1 or v2 -------------------------
+ */
+
+/* Runs fn in a child that is in the group; its status as by waitpid. */
+static int in_group(const char *name, void (*fn)(void))
+{
+    struct err e = {0};
+    int status = -1, pair[2];
+    char go;
+    assert_int_equal(pipe(pair), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (read(pair[0], &go, 1) == 1)
+            fn();
+        _exit(0);
+    }
+    if (cgroup_add(name, pid, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(write(pair[1], "g", 1), 1);
+    close(pair[0]);
+    close(pair[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void take_memory(void)
+{
+    enum { BYTES = 200 << 20 };
+    volatile char *p = malloc(BYTES);
+    for (size_t i = 0; p && i < BYTES; i += 4096)
+        p[i] = 1;
+    _exit(3);
+}
+
+/* Exits with how many it got; they end with it. */
+static void take_pids(void)
+{
+    pid_t got[40];
+    int n = 0;
+    while (n < 40 && (got[n] = fork()) > 0)
+        n++;
+    if (n < 40 && got[n] == 0) {
+        for (;;)
+            pause();
+    }
+    for (int i = 0; i < n; i++) {
+        kill(got[i], SIGKILL);
+        (void)waitpid(got[i], NULL, 0);
+    }
+    _exit(n);
+}
+
+/* 2 s of three busy processes; the group counts what they got. */
+static void take_cpu(void)
+{
+    for (int i = 0; i < 2; i++)
+        if (fork() == 0)
+            break;
+    alarm(2);
+    for (;;) {
+    }
+}
+
+static void test_real_limits(void **state)
+{
+    (void)state;
+    struct cgroup_offer o;
+    struct cgroup_usage u;
+    struct err e = {0};
+    struct cgroup_limits l = {
+        .cpu_count = 1, .memory_bytes = 64 << 20, .pids = 10};
+    char name[64], missing[64], text[512] = "";
+    assert_int_equal(cgroup_offer(&o, &e), 0);
+    if (!o.memory || !o.pids || !o.cpu) {
+        print_message("%s\n", o.why);
+        skip();
+    }
+    str_fmt(name, sizeof(name), "e2blua/test%d/limits", (int)getpid());
+    assert_int_equal(cgroup_make(name, &l, missing, sizeof(missing), &e), 0);
+    assert_string_equal(missing, "");
+    int events = cgroup_memory_events(name);
+    int status = in_group(name, take_memory);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(cgroup_usage(name, &u, &e), 0);
+    assert_int_equal(u.oom_kills, 1);
+    assert_true(pread(events, text, sizeof(text) - 1, 0) > 0);
+    assert_non_null(strstr(text, "oom_kill 1\n"));
+    close(events);
+    status = in_group(name, take_pids);
+    assert_int_equal(WEXITSTATUS(status), 9); /* and itself */
+    assert_int_equal(cgroup_usage(name, &u, &e), 0);
+    uint64_t before = u.cpu_ns;
+    (void)in_group(name, take_cpu);
+    assert_int_equal(cgroup_kill(name, &e), 0);
+    assert_int_equal(cgroup_usage(name, &u, &e), 0);
+    double used = (double)(u.cpu_ns - before) / 1e9;
+    if (used > 2.4 || used < 0.1)
+        fail_msg("%.2f s of processor in 2 s", used);
+    print_message("limits by cgroup v%d at %s\n", o.version, o.where);
+    if (cgroup_remove(name, 5000, &e) < 0)
+        fail_msg("%s", e.msg);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_delegated),  TEST(test_container),
-        TEST(test_hybrid),     TEST(test_offer_reasons),
-        TEST(test_move_out),   TEST(test_memory_events),
-        TEST(test_real_mount), TEST(test_real_delegation),
+        TEST(test_delegated),   TEST(test_container),
+        TEST(test_hybrid),      TEST(test_offer_reasons),
+        TEST(test_move_out),    TEST(test_memory_events),
+        TEST(test_real_mount),  TEST(test_real_delegation),
+        TEST(test_real_limits),
     };
     if (geteuid() != 0) {
         print_error("cgroup_v2_test needs root: sudo make test\n");

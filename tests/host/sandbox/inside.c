@@ -211,6 +211,21 @@ static void write_to(const char *path, const char *text, int uid)
     close(fd);
 }
 
+/* Until there is no room, at most 1 GiB. */
+static void fill(const char *path)
+{
+    static char piece[1 << 16];
+    size_t kib = 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ssize_t n = 0;
+    memset(piece, 'x', sizeof(piece));
+    while (kib < 1 << 20 && (n = write(fd, piece, sizeof(piece))) > 0)
+        kib += (size_t)n >> 10;
+    printf("fill: %s after %zu MiB\n", n < 0 ? strerror(errno) : "no end",
+           kib >> 10);
+    close(fd);
+}
+
 /* Returns how many arguments it took. */
 static int verb(char **a)
 {
@@ -232,6 +247,8 @@ static int verb(char **a)
         exit(2);
     if (!strcmp(a[0], "cat"))
         return print_file(a[1], a[1]), 1;
+    if (!strcmp(a[0], "fill"))
+        return fill(a[1]), 1;
     if (!strcmp(a[0], "ls"))
         return list(a[1]), 1;
     if (!strcmp(a[0], "stat"))

@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "ctest.h"
+#include "sandbox/disk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -521,6 +522,53 @@ static void test_memory(void **state)
     assert_int_equal(cgroup_usage(w->cgroup, &u, &e), -1);
 }
 
+/* A limited disk is full for the sandbox alone, and has room again after a
+ * removal. */
+static void check_full(struct world *w)
+{
+    put(w, "l0/x", "lower");
+    RUN_VERBS(w, V("cat"), V("/x"), V("fill"), V("/a"), V("rm"), V("/a"),
+              V("fill"), V("/b"), V("stat"), V("/"));
+    want(w, "lower");
+    want(w, "fill: No space left on device after 3");
+    char *second = strstr(w->log, "after 3");
+    assert_non_null(strstr(second + 1, "No space left on device after 3"));
+    want(w, "stat /: 40755 0 0");
+    assert_false(exists(w, "upper/u/b"));
+}
+
+static void test_disk_image(void **state)
+{
+    struct world *w = *state;
+    struct err e = {0};
+    struct disk_facts f = {0};
+    char seeds[128], image[128], why[192];
+    struct stat st;
+    disk_look(&f);
+    if (disk_choose(&f, why, sizeof(why)) != DISK_LOOP)
+        skip();
+    str_fmt(seeds, sizeof(seeds), "%s/disks", w->dir);
+    str_fmt(image, sizeof(image), "%s/disk.img", w->dir);
+    int mount = disk_open(seeds, image, 32 << 20, &e);
+    if (mount < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(disk_open(seeds, image, 32 << 20, &e), -1);
+    assert_non_null(strstr(e.msg, "File exists"));
+    w->spec.upper_fd = mount;
+    w->spec.upper_detached = true;
+    check_full(w);
+    close(mount);
+    assert_int_equal(stat(image, &st), 0);
+    assert_true(st.st_size > 32 << 20 && st.st_size < 40 << 20);
+}
+
+static void test_disk_memory(void **state)
+{
+    struct world *w = *state;
+    w->spec.upper_bytes = 32 << 20;
+    check_full(w);
+}
+
 static void test_pids(void **state)
 {
     struct world *w = *state;
@@ -763,7 +811,8 @@ int main(void)
         TEST(test_many_layers), TEST(test_system_folders),
         TEST(test_passed),      TEST(test_many_descriptors),
         TEST(test_status),      TEST(test_memory),
-        TEST(test_pids),        TEST(test_kill),
+        TEST(test_pids),        TEST(test_disk_image),
+        TEST(test_disk_memory), TEST(test_kill),
         TEST(test_bad_specs),   TEST(test_failures),
         TEST(test_cycles),      TEST(test_threads),
         TEST(test_adopted),     TEST(test_network_passed),

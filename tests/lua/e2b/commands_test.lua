@@ -232,6 +232,58 @@ t.test("a sandbox that is gone already", function()
     t.raises("sandbox_not_running", sbx.files.write, sbx.files, "/x", "")
 end)
 
+t.test("a sandbox that ran out of memory says so, whichever call meets its end", function()
+    local fake, sbx = start()
+    local function starved(req, status)
+        fake_e2b.reply_json(req, status, { error_code = "sandbox_out_of_memory", code = status,
+            message = "The sandbox was not found: it ran out of memory (it had 512 MiB)" })
+    end
+    local function check(fn, ...)
+        local e = t.raises("out_of_memory", fn, ...)
+        t.ok(Error.is(e, "sandbox") and not Error.is(e, "timeout"))
+        t.match(e.message, sbx.sandbox_id .. " is not running: it ran out of memory " ..
+            "%(it had 512 MiB%)$")
+        t.match(e.remedy, "memory_mb")
+    end
+    -- In the middle of a stream; health tells.
+    fake.override["POST /process.Process/Start"] = function(req)
+        req:begin(200, { ["Content-Type"] = "application/connect+json" })
+        req:write(wire.connect(0, '{"event":{"start":{"pid":7}}}'))
+        req:reset()
+    end
+    fake.override["GET /health"] = function(req)
+        starved(req, 502)
+    end
+    check(sbx.commands.run, sbx.commands, "x")
+    t.eq(sbx:is_running(), false)
+    -- As an answer.
+    for _, call in ipairs { "POST /process.Process/Start", "POST /process.Process/List",
+        "GET /files", "POST /files" } do
+        fake.override[call] = function(req)
+            starved(req, 500)
+        end
+    end
+    check(sbx.commands.run, sbx.commands, "x")
+    check(sbx.commands.list, sbx.commands)
+    check(sbx.files.read, sbx.files, "/x")
+    check(sbx.files.write, sbx.files, "/x", "y")
+end)
+
+t.test("what the daemon knows of a failure is part of the message", function()
+    local fake, sbx = start()
+    fake.override["POST /process.Process/Start"] = function(req)
+        req:begin(200, { ["Content-Type"] = "application/connect+json" })
+        req:write(wire.connect(0, '{"event":{"start":{"pid":7}}}'))
+        req:write(wire.connect(0, '{"event":{"end":{"exitCode":137,"exited":true,' ..
+            '"status":"exit status 137","error":"exit status 137 (a process was killed)"}}}'))
+        req:write(wire.connect(2, "{}"))
+        req:finish()
+    end
+    local e = t.raises("command_exit", sbx.commands.run, sbx.commands, "x")
+    t.eq(e.message, "the command exited with code 137 (a process was killed)")
+    t.eq(e.result.error, "exit status 137 (a process was killed)")
+end)
+
 t.test("a broken connection to a living sandbox stays an error of the network", function()
     local fake, sbx = start()
     fake.override["POST /process.Process/Start"] = function(req)
@@ -330,6 +382,33 @@ t.test("garbage on a stream is a protocol error", function()
         else
             t.eq(e.kind, "network") -- it ends in the middle
         end
+    end
+end)
+
+t.test("output is read in whatever way its JSON is written", function()
+    local fake, sbx = start()
+    local body = wire.connect(0, '{"event":{"start":{"pid":7}}}')
+    local spellings = { '{"event":{"data":{"stdout":"YWI/"}}}',
+        '{"event":{"data":{"stdout":"YWI\\/"}}}',
+        '{"event":{"data":{"stdout":"\\u0059WI/"}}}', '{ "event": {"data":{"stdout" : "YWI/"}}}',
+        '{"event":{"data":{"stdout":"YWI/"}}} ', '{"event":{"data":{"stdout":"YWI/","x":"y"}}}',
+        '{"event":{"data":{"stdout":""}}}', '{"event":{"data":{"other":"YWI/"}}}',
+        '{"event":{"data":{"stderr":"","stdout":"YWI/"}}}', '{"event":{"data":{"stderr":"YQ=="}}}' }
+    for _, spelling in ipairs(spellings) do
+        body = body .. wire.connect(0, spelling)
+    end
+    body = body .. wire.connect(0, '{"event":{"end":{"exited":true}}}') .. wire.connect(2, "{}")
+    fake.override["POST /process.Process/Start"] = function(req)
+        req:reply(200, { ["Content-Type"] = "application/connect+json" }, body)
+    end
+    t.eq(sbx.commands:run("x"), { stdout = ("ab?"):rep(7), stderr = "a", exit_code = 0 })
+    for _, bad in ipairs { '{"event":{"data":{"stdout":"YQ=="}}',
+        '{"event":{"data":{"stdout":"YQ"="}}}' } do
+        fake.override["POST /process.Process/Start"] = function(req)
+            req:reply(200, { ["Content-Type"] = "application/connect+json" },
+                wire.connect(0, '{"event":{"start":{"pid":7}}}') .. wire.connect(0, bad))
+        end
+        t.raises("protocol", sbx.commands.run, sbx.commands, "x")
     end
 end)
 

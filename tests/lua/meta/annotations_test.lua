@@ -94,6 +94,7 @@ local CLASSES = {
     ["e2b_httpd.Server"] = "e2b.httpd",
     ["e2b_httpc.Request"] = "e2b.httpc",
     ["e2b_engine.Store"] = "e2b.store",
+    ["e2b_engine.Lease"] = "e2b.lease",
     ["e2b_engine.Proxy"] = "e2b.proxy",
     ["e2b_engine.Box"] = "e2b.box",
     ["e2b_engine.Maker"] = "e2b.image",
