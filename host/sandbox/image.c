@@ -431,9 +431,6 @@ static void write_meta(struct buf *out, const char *id)
 static int publish(struct making *k)
 {
     struct buf meta = {0};
-    int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fs < 0)
-        return err_errno(k->err, NULL, "the recipe left no root folder");
     tell(k, "writing it to the disk", 97);
     /* It must not come back from a power cut with its name but without its
      * bytes. */
@@ -441,6 +438,9 @@ static int publish(struct making *k)
         return err_wrap(k->err, "base image");
     if (k->userns >= 0 && fchown(k->work, geteuid(), getegid()))
         return err_errno(k->err, NULL, "owner of the layer");
+    int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fs < 0)
+        return err_errno(k->err, NULL, "the recipe left no root folder");
     if (syncfs(fs))
         return err_errno(k->err, NULL, "base image");
     write_meta(&meta, k->id);
