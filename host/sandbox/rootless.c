@@ -223,7 +223,9 @@ struct wanted {
 static void want(struct wanted *w, char *why, size_t cap)
 {
     uint32_t uids = 0, gids = 0;
-    const struct passwd *p = getpwuid(geteuid());
+    char text[4096];
+    struct passwd entry, *p = NULL;
+    (void)getpwuid_r(geteuid(), &entry, text, sizeof(text), &p);
     const char *name = p ? p->pw_name : "";
     memset(w, 0, sizeof(*w));
     w->user = geteuid();
@@ -384,17 +386,22 @@ int rootless_enter(char *why, size_t cap, struct err *e)
     return 0;
 }
 
-int rootless_join(pid_t pid, uint64_t start_time, struct err *e)
+/* The namespace around a process's own. */
+static int open_outer(pid_t pid)
 {
     char path[48];
-    uid_t owner;
     str_fmt(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
     FD_AUTO int inner = open(path, O_RDONLY | O_CLOEXEC);
-    if (inner < 0 || !launcher_alive(pid, start_time))
+    /* cppcheck-suppress resourceLeak */
+    return inner < 0 ? -1 : ioctl(inner, NS_GET_PARENT);
+}
+
+int rootless_join(pid_t pid, uint64_t start_time, struct err *e)
+{
+    uid_t owner;
+    FD_AUTO int outer = open_outer(pid);
+    if (outer < 0 || !launcher_alive(pid, start_time))
         return err_set(e, "not_found", "process %d is no sandbox", (int)pid);
-    FD_AUTO int outer = ioctl(inner, NS_GET_PARENT);
-    if (outer < 0)
-        return err_errno(e, NULL, "namespace of process %d", (int)pid);
     if (ioctl(outer, NS_GET_OWNER_UID, &owner) < 0 || owner != geteuid())
         return err_set(e, "not_found", "the sandbox of process %d is not ours",
                        (int)pid);

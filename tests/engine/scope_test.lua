@@ -19,8 +19,8 @@ local function facts(changes)
 end
 
 t.test("a login's engine asks systemd for a group, others do not", function()
-    t.eq(scope.words(facts()), { "/usr/bin/systemd-run", "--user", "--scope", "--quiet", "--collect",
-        "--property=Delegate=yes", "--" })
+    t.eq(scope.words(facts()), { "/usr/bin/systemd-run", "--user", "--scope", "--quiet",
+        "--collect", "--property=Delegate=yes", "--" })
     t.eq(scope.words(facts { uid = 0 }), {})
     t.eq(scope.words(facts { v2 = false }), {})
     t.eq(scope.words(facts { manager = false }), {})

@@ -182,7 +182,8 @@ function M.gather()
         cache = p.cache,
         mmdebstrap = in_path("mmdebstrap"),
         -- Of root and of a range it is the same.
-        image = engine.image_ready(p.cache, type(without_root) == "table" and without_root.grade or "range"),
+        image = engine.image_ready(p.cache,
+            type(without_root) == "table" and without_root.grade or "range"),
         engine = status,
         engine_current = status ~= nil and status.build_id == paths.build_id(),
         cas = engine.extra_cas() or 0,

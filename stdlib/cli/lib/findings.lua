@@ -52,8 +52,8 @@ function M.root(f)
         end
     end
     return worse("warn", ("user %s has one id for sandboxes: %s"):format(f.user, f.rootless.why),
-        "in sandboxes every command runs as root, those of `user`, too, and every file is root's: " ..
-        "sudo, other users and programs with a user of their own do not work", mend)
+        "in sandboxes every command runs as root, those of `user`, too, and every file is " ..
+        "root's: sudo, other users and programs with a user of their own do not work", mend)
 end
 
 ---@param f cli.Facts
@@ -287,7 +287,8 @@ end
 ---The findings in the order of M.all.
 M.ORDER = {
     "backend", "root", "capabilities", "user_namespaces", "overlay", "file_system", "idmap",
-    "nf_tables", "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image", "engine", "authorities",
+    "nf_tables", "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image",
+    "engine", "authorities",
 }
 
 ---All findings about these facts. With a remote backend what this machine lacks
