@@ -54,8 +54,8 @@ struct layers_sum {
 };
 
 /* SHA-256 over the sorted tree below fs: path, type, mode, owner as a sandbox
- * sees it, size, content, link target, device, capabilities, overlay's opaque mark; no times.
- * Slow: call it from a job. (layers_measure.c) */
+ * sees it, size, content, link target, device, capabilities, overlay's opaque
+ * mark; no times. Slow: call it from a job. (layers_measure.c) */
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
 
 /* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
