@@ -5,6 +5,7 @@ local Template = require "e2b.template"
 local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"
+local json = require "e2b_json"
 local process = require "e2b_process"
 local rig = require "engine_rig"
 local t = require "tests"
@@ -168,6 +169,37 @@ t.test("in the middle of an upload: the file is not there, the next upload is wh
     child.await("half a file is left", 5, function() return not sbx.files:exists("big") end)
     sbx.files:write("big", ("y"):rep(3000000))
     t.eq(sbx.commands:run("tr -d y <big | wc -c; wc -c <big").stdout, "0\n3000000\n")
+end)
+
+t.test("in the middle of the upload of a build's files: nothing of it is used, the link is good",
+    function()
+    local home = rig.home()
+    local o, name = options(home), ("a"):rep(64)
+    local key = { ["X-API-Key"] = o.api_key }
+    local function link()
+        local _, _, text = rig.request { headers = key,
+            url = o.api_url .. "/templates/any/files/" .. name }
+        return json.decode(text)
+    end
+    local at = link()
+    local x <close> = assert(require("e2b_httpc").open { method = "PUT", url = at.url,
+        upload = true, timeout = 10 })
+    for _ = 1, 20 do
+        assert(x:write(("x"):rep(100000)))
+    end
+    child.await("nothing has come", 5, function()
+        return #fs.list(home.paths.uploads) == 1
+    end)
+    kill_engine(home)
+    x:write("x")
+    x:finish()
+    t.eq(x:wait(), nil)
+    options(home)
+    t.eq(fs.list(home.paths.uploads), {})
+    t.eq(link().present, false)
+    t.eq(rig.request { method = "PUT", url = at.url, body = "whole" }, 200)
+    t.eq(link().present, true)
+    t.eq(fs.read_file(home.paths.uploads .. "/" .. name), "whole")
 end)
 
 t.test("ends of life go on: one comes while there is no engine, one under the next", function()
