@@ -125,10 +125,6 @@ local function make_folders(p)
     end
 end
 
-local function boot_id()
-    return Error.check(fs.read_file("/proc/sys/kernel/random/boot_id")):match("%S+")
-end
-
 -- The key stays the same for a home, so that clients keep theirs.
 local function key_of(E)
     local key = E.state:get("api_key")
@@ -176,6 +172,7 @@ local function write_info(E)
         api_key = E.key,
         domain = E.domain,
         build_id = E.build_id,
+        boot_id = E.boot_id,
     }, 384))
 end
 
@@ -208,7 +205,7 @@ local function open(p)
     local E = setmetatable({
         paths = p,
         build_id = paths.build_id(),
-        boot_id = boot_id(),
+        boot_id = client.boot_id(),
         home_hash = hash.sha256(p.home):sub(1, 12),
         began = task.now(),
         called = task.now(),

@@ -428,6 +428,11 @@ t.test("stop after a kill -9 ends what the dead engine has left; status and list
     local code, out = verb("engine", "status")
     t.eq(code, 1)
     t.match(out, "no engine runs in .*\n2 sandboxes of one that has died are left")
+    -- After a reboot they are only files.
+    local info = fs.read_file(home.paths.info)
+    assert(fs.write_file(home.paths.info, (info:gsub('"boot_id":"', "%0another-"))))
+    t.eq({ verb("engine", "status") }, { 1, "no engine runs in " .. home.path .. "\n" })
+    assert(fs.write_file(home.paths.info, info))
     code, out = verb("list")
     t.eq(code, 0)
     t.match(out, sbx.sandbox_id)
