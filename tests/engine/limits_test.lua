@@ -16,7 +16,7 @@ local SLOW <const> = { timeout = 180 }
 local LACK <const> = "(a process was killed for lack of memory: the sandbox has 1024 MiB)"
 
 local function limited()
-    local sbx = rig.sandbox()
+    local sbx = rig.sandbox { timeout = 180 }
     rig.needs_limits(sbx)
     return sbx
 end
