@@ -107,6 +107,19 @@ t.test("other clients are told by a status that is no timeout", function()
         { 500, 502, 502 })
 end)
 
+t.test("an engine that took a sandbox over knows it, too", SLOW, function()
+    limited()
+    local home = rig.home()
+    local o = rig.options(home)
+    o.timeout, o.allow_internet_access = 180, false
+    local id = Sandbox.create(o).sandbox_id
+    os.execute("kill -9 " .. rig.info(home).pid)
+    local sbx = Sandbox.connect(id, rig.options(home))
+    local e = starve(sbx)
+    t.eq(e.kind, "out_of_memory", tostring(e))
+    t.match(e.message, "it ran out of memory %(it had 1024 MiB%)$")
+end)
+
 t.test("a sandbox that was killed from outside has not run out of memory", SLOW, function()
     local sbx = limited()
     fails(sbx, TAKE:format(2000))
