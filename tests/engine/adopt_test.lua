@@ -49,7 +49,7 @@ local function ids(home)
     return list
 end
 
--- Changes the state of a home whose engine is dead.
+-- Changes the state of a home whose engine is dead: a living one has it alone.
 local function in_state(home, sql, ...)
     local store = assert(require("e2b_engine").store(home.paths.db))
     local rows = assert(store:query(sql, ...))
@@ -341,8 +341,8 @@ end)
 t.test("one whose envd does not answer holds nobody up", function()
     local home = rig.home()
     local stopped, alive = create(home), create(home)
-    local row = in_state(home, "SELECT pid FROM sandboxes WHERE id = ?1", stopped.sandbox_id)[1]
     kill_engine(home)
+    local row = in_state(home, "SELECT pid FROM sandboxes WHERE id = ?1", stopped.sandbox_id)[1]
     os.execute("kill -STOP " .. row.pid)
     local began = task.now()
     options(home)
@@ -356,8 +356,8 @@ end)
 t.test("a row that cannot be read and what has no row are removed", function()
     local home = rig.home()
     local bad, lost, good = create(home), create(home), create(home)
-    local pid = in_state(home, "SELECT pid FROM sandboxes WHERE id = ?1", lost.sandbox_id)[1].pid
     kill_engine(home)
+    local pid = in_state(home, "SELECT pid FROM sandboxes WHERE id = ?1", lost.sandbox_id)[1].pid
     in_state(home, "UPDATE sandboxes SET doc = '[' WHERE id = ?1", bad.sandbox_id)
     in_state(home, "DELETE FROM sandboxes WHERE id = ?1", lost.sandbox_id)
     options(home)
