@@ -4,7 +4,7 @@
  *   leases/, roots/               who uses what: leases.h, layers_gc.h
  *   damaged/<id>.<time>/          layers that were found damaged
  * A layer appears by one rename with its meta.json inside: one without it does
- * not exist. Ids are 1 to 64 of [0-9a-z]. Uids on disk are unshifted (root). */
+ * not exist. Ids are 1 to 64 of [0-9a-z]. Owners on disk: see launcher.h. */
 #ifndef E2B_LAYERS_H
 #define E2B_LAYERS_H
 
@@ -53,8 +53,8 @@ struct layers_sum {
     int top;        /* entries of the root */
 };
 
-/* SHA-256 over the sorted tree below fs: path, type, mode, owner, size,
- * content, link target, device, capabilities, overlay's opaque mark; no times.
+/* SHA-256 over the sorted tree below fs: path, type, mode, owner as a sandbox
+ * sees it, size, content, link target, device, capabilities, overlay's opaque mark; no times.
  * Slow: call it from a job. (layers_measure.c) */
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
 

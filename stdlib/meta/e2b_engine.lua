@@ -236,9 +236,33 @@ function Maker:stop() end
 ---@return e2b_engine.Maker
 function M.image_maker() end
 
+--- The ids that sandboxes have: of the machine's root, of a user's range, one only.
+---@alias e2b_engine.Grade "root"|"range"|"one"
+
 ---@param cache string
+---@param grade? e2b_engine.Grade  default this process's
 ---@return string? id  of the layer
-function M.image_ready(cache) end
+function M.image_ready(cache, grade) end
+
+---@param grade? e2b_engine.Grade
+---@return string? id  of the base image's layer, made or not
+---@return e2b.Error? err
+function M.image_id(grade) end
+
+--- Makes this process, which must have one thread, root of a user namespace; nothing for root.
+---@return string? why  the grade is "one", or ""
+---@return e2b.Error? err
+function M.rootless_enter() end
+
+--- The same, of the namespace that holds a living sandbox of an earlier engine.
+---@param pid integer
+---@param start_time integer
+---@return true? ok
+---@return e2b.Error? err
+function M.rootless_join(pid, start_time) end
+
+---@return e2b_engine.Grade
+function M.rootless_grade() end
 
 ---@return true? ok
 ---@return e2b.Error? err
@@ -252,6 +276,17 @@ function M.probe_idmap(dir) end
 ---@return true? ok
 ---@return e2b.Error? err
 function M.probe_nf_tables() end
+
+--- What an ordinary user's engine would get here.
+---@return {grade: e2b_engine.Grade, why: string, failed: string|nil}? found  failed: of what a
+--- sandbox mounts
+---@return e2b.Error? err
+function M.probe_rootless() end
+
+---@param dir string
+---@return string? name  of its file system, as "ext4"
+---@return e2b.Error? err
+function M.probe_fs_type(dir) end
 
 ---@param dir string
 ---@return integer? bytes  free for this user

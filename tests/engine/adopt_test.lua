@@ -27,18 +27,7 @@ local function create(home, more)
     return Sandbox.create(options(home, more))
 end
 
-local function gone(pid)
-    child.await("process " .. pid .. " lives on", 5, function()
-        return not process.alive(pid)
-    end)
-end
-
-local function kill_engine(home)
-    local pid = rig.info(home).pid
-    os.execute("kill -9 " .. pid)
-    gone(pid)
-    return pid
-end
+local gone, kill_engine = rig.gone, rig.kill_engine
 
 local function ids(home)
     local list = {}
@@ -49,7 +38,7 @@ local function ids(home)
     return list
 end
 
--- Changes the state of a home whose engine is dead: a living one has it alone.
+-- Changes the state of a home whose engine is dead.
 local function in_state(home, sql, ...)
     local store = assert(require("e2b_engine").store(home.paths.db))
     local rows = assert(store:query(sql, ...))
@@ -129,7 +118,11 @@ t.test("a script goes on with its next call, whatever that is", function()
         local function kill_engine()
             local pid = client.info(paths.of()).pid
             os.execute("kill -9 " .. pid)
-            while require("e2b_process").alive(pid) do e2b.sleep(0.01) end
+            local stat
+            repeat
+                e2b.sleep(0.01)
+                stat = require("e2b_fs").read_file("/proc/" .. pid .. "/stat")
+            until not stat or stat:find("%) Z ")
         end
         local big = ("x"):rep(3000000)
         local calls = {
@@ -224,6 +217,7 @@ end)
 t.test("metrics go on, and an adopted sandbox that rests uses nothing", function()
     local home = rig.home()
     local sbx = create(home)
+    rig.needs_limits(sbx)
     sbx.commands:run("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
     kill_engine(home)
     options(home)
@@ -280,7 +274,7 @@ t.test("at random moments of creates and kills: all that is listed works, nothin
     { timeout = 120 }, function()
     local home = rig.home()
     local kept = create(home)
-    for round = 1, 8 do
+    for round = 1, 16 do
         local o = options(home)
         local tasks = {}
         for i = 1, 4 do
@@ -291,7 +285,7 @@ t.test("at random moments of creates and kills: all that is listed works, nothin
                 end
             end)
         end
-        task.sleep(0.004 * round)
+        task.sleep(0.003 * round)
         kill_engine(home)
         for _, one in ipairs(tasks) do
             pcall(one.join, one, 10)

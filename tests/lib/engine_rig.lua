@@ -109,11 +109,66 @@ function M.pid_of(id, home)
     error("no pid 1 in " .. id)
 end
 
+--- Runs a command with the rights of the engine over layers; it must succeed.
+---@param ... string words
+function M.as_owner(...)
+    local words = { ... }
+    if process.uid() ~= 0 then
+        words = { process.exe(), "engine", "unshare", ... }
+    end
+    local code, out = child.start(words):wait(60)
+    t.eq(code, 0, out)
+end
+
+--- A PATH on which there is all but these.
+---@param ... string
+---@return string
+function M.path_without(...)
+    local dir, hidden = t.tmpdir(), {}
+    for _, name in ipairs { ... } do
+        hidden[name] = true
+    end
+    for _, from in ipairs { "/bin", "/usr/bin", "/usr/local/bin" } do
+        for _, name in ipairs(fs.list(from) or {}) do
+            if not hidden[name] then
+                os.execute(("ln -sfn %s/%s %s/%s"):format(from, name, dir, name))
+            end
+        end
+    end
+    return dir
+end
+
+--- Skips a test that only root can run.
+function M.needs_root()
+    if process.uid() ~= 0 then
+        t.skip "root"
+    end
+end
+
 --- Skips a test where no program can gain rights (a root made by bwrap).
 function M.needs_sudo()
     if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then
         t.skip "sudo"
     end
+end
+
+--- Waits until a process has ended. Who takes its status may let it lie for a while.
+---@param pid integer
+function M.gone(pid)
+    child.await("process " .. pid .. " lives on", 5, function()
+        local stat = fs.read_file("/proc/" .. pid .. "/stat")
+        return not stat or stat:find("%) [ZX] ")
+    end)
+end
+
+--- Kills the engine of a home; returns its pid.
+---@param home table
+---@return integer
+function M.kill_engine(home)
+    local pid = M.info(home).pid
+    os.execute("kill -9 " .. pid)
+    M.gone(pid)
+    return pid
 end
 
 local function add_names(out, dir)

@@ -1,0 +1,51 @@
+#!/bin/sh
+# As root: the tests that tests/USER names once more as an ordinary user, who is
+# made for it with ids of its own: user.sh PROGRAM FILTER CACHE. The cache is
+# that of root's tests, whose base image is copied.
+set -eu
+program=$1 filter=$2 cache=$3
+here=$(dirname "$0")
+user=e2blua-test
+
+if ! id "$user" >/dev/null 2>&1; then
+    echo "making the user $user, with 65536 further ids" >&2
+    useradd --create-home --shell /bin/sh "$user"
+fi
+for kind in uid gid; do
+    if ! grep -qs "^$user:" "/etc/sub$kind"; then
+        next=$(awk -F: '$2 + $3 > n { n = $2 + $3 } END { print n < 100000 ? 100000 : n }' \
+            /etc/subuid /etc/subgid 2>/dev/null || echo 100000)
+        usermod "--add-sub${kind}s" "$next-$((next + 65535))" "$user"
+    fi
+done
+home=$(getent passwd "$user" | cut -d: -f6)
+as_user() { # command...
+    setpriv --reuid "$user" --regid "$user" --init-groups env -i \
+        PATH="/usr/local/bin:/usr/bin:/bin" HOME="$home" USER="$user" LANG=C.UTF-8 "$@"
+}
+
+copy=$(TMPDIR=/tmp mktemp -d) # not in a folder of root's, which the user could not pass
+trap 'rm -rf "$copy"' EXIT
+trap 'exit 130' INT TERM
+root_engine() { # words...
+    E2BLUA_HOME=$copy/home E2BLUA_CACHE=$cache E2BLUA_BACKEND=local E2BLUA_PORT=0 "$program" "$@"
+}
+root_engine -e 'require("engine.client").ensure()' # makes the base image
+root_engine engine stop >/dev/null
+rm -rf "$copy/home"
+
+state=$home/.local/state
+as_user mkdir -p "$state/e2blua"
+as_user chmod 700 "$state/e2blua"
+for grade in range one; do
+    sh "$here/lend_base.sh" "$program" "$cache" "$user" "$state/e2blua/cache" $grade
+done
+
+# A clone in a closed folder, as /root, is not to be read by others.
+tar -C "$here/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$copy" -xf -
+mkdir "$copy/build"
+cp -r "$program" "$(dirname "$program")/modules" "$copy/build"
+chown -R "$user:" "$copy"
+cd "$copy"
+as_user E2BLUA_TEST_FILES="$(grep -v '^#' tests/USER | tr '\n' ' ')" \
+    sh tests/lib/run.sh build/e2blua "$filter"
