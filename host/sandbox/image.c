@@ -431,22 +431,18 @@ static void write_meta(struct buf *out, const char *id)
 static int publish(struct making *k)
 {
     struct buf meta = {0};
+    if (faccessat(k->work, "fs", F_OK, AT_SYMLINK_NOFOLLOW))
+        return err_errno(k->err, NULL, "the recipe left no root folder");
     tell(k, "writing it to the disk", 97);
-    /* It must not come back from a power cut with its name but without its
-     * bytes. */
     if (path_remove_tree(k->work, "work", k->err))
         return err_wrap(k->err, "base image");
     if (k->userns >= 0 && fchown(k->work, geteuid(), getegid()))
         return err_errno(k->err, NULL, "owner of the layer");
-    int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fs < 0)
-        return err_errno(k->err, NULL, "the recipe left no root folder");
-    if (syncfs(fs))
-        return err_errno(k->err, NULL, "base image");
     write_meta(&meta, k->id);
     int failed = layers_publish(k->cache, k->name, k->id, meta.data, k->err);
     buf_fini(&meta);
-    return failed;
+    const char *id = k->id;
+    return failed ? -1 : layers_sync(k->cache, &id, 1, k->err);
 }
 
 /* Without the machine's root the files belong to the sandboxes' ids, hence are

@@ -1,5 +1,5 @@
 /* The store of read-only layers that sandboxes share. In the cache folder:
- *   layers/<id>/{fs/,meta.json}   complete, never changed
+ *   layers/<id>/{fs/,meta.json}   complete, never changed; synced: is on disk
  *   tmp/<name>/                   being made; locked while its maker lives
  *   leases/, roots/               who uses what: leases.h, layers_gc.h
  *   damaged/<id>.<time>/          layers that were found damaged
@@ -59,9 +59,13 @@ struct layers_sum {
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
 
 /* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
- * there and its root has as many entries as when it was made. */
+ * there and its root has as many entries as when it was made. 1: it was made
+ * before this boot and perhaps never reached the disk: layers_verify it. */
 int layers_check(int cache, const char *id, const struct buf *meta,
                  struct err *e);
+/* Waits until the cache is on its disk and marks the layers as synced; for
+ * those that are gone this is nothing. Slow: call it from a job. */
+int layers_sync(int cache, const char *const *ids, int n, struct err *e);
 /* The whole content: 0 as it was made, 1 damaged (e says how), 2 its digest was
  * not recorded, -1 failed. Slow: call it from a job. */
 int layers_verify(int cache, const char *id, struct err *e);

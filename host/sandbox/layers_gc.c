@@ -49,7 +49,7 @@ static int each(struct gc *g, const char *dir,
     }
     int failed = 0;
     for (struct dirent *n; !failed && (n = readdir(d));)
-        if (strcmp(n->d_name, ".") && strcmp(n->d_name, ".."))
+        if (strcmp(n->d_name, ".") != 0 && strcmp(n->d_name, "..") != 0)
             failed = fn(g, dir, n->d_name);
     closedir(d);
     return failed;
@@ -157,7 +157,7 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     struct err why = {0};
     int failed = 0;
     if (layers_meta(g->cache, id, &meta, NULL) == 0) {
-        if (layers_check(g->cache, id, &meta, &why) == 0)
+        if (layers_check(g->cache, id, &meta, &why) >= 0)
             add_layer(g, id, &meta, built_on);
         else if (layers_have(g->cache, id))
             failed = set_aside(g, id, &why);
@@ -198,12 +198,12 @@ static int gather(struct gc *g)
 
 static int verify_one(struct gc *g, const char *id)
 {
-    char name[48];
+    char name[48], salt[25];
     unsigned char random[12];
     struct err why = {0};
     str_random(random, sizeof(random));
-    memcpy(name, "verify-", 7);
-    str_hex(name + 7, random, sizeof(random));
+    str_hex(salt, random, sizeof(random));
+    (void)str_fmt(name, sizeof(name), "verify-%s", salt);
     int FD_AUTO lease = leases_take(g->cache, name, &id, 1, g->err);
     if (lease < 0)
         return -1;

@@ -377,6 +377,17 @@ local function finished(self, payload)
     return nil
 end
 
+-- A message with output in the very form that most come in needs no parser, which would take three
+-- quarters of the time: one string without escapes. nil: read it as JSON.
+local function output_of(payload)
+    local name, first = payload:match('^{"event":{"data":{"(%l+)":"()')
+    local last = #payload - #'"}}}'
+    if name and payload:find('"', first, true) == last + 1 and payload:sub(last + 1) == '"}}}' and
+        not payload:find("\\", first, true) then
+        return { event = { data = { [name] = payload:sub(first, last) } } }
+    end
+end
+
 ---The next message, or nil after the orderly end.
 ---@return table|nil
 function Stream:next()
@@ -385,7 +396,7 @@ function Stream:next()
         if flags == END_OF_STREAM then
             return finished(self, payload)
         elseif flags == 0 then
-            local message = json.decode(payload)
+            local message = output_of(payload) or json.decode(payload)
             if type(message) ~= "table" then
                 fail(self, Error.new("protocol", self._call.op .. ": a message is not JSON",
                     { op = self._call.op }))

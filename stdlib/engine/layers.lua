@@ -4,6 +4,7 @@ local Error = require "e2b.error"
 local engine = require "e2b_engine"
 local json = require "e2b_json"
 local log = require "engine.log"
+local task = require "e2b_task"
 
 local M = {}
 
@@ -14,7 +15,11 @@ local M = {}
 ---@return string|nil why it was damaged
 function M.meta(cache, id)
     local text, err = engine.layer_meta(cache, id)
-    if text then
+    local sound = text and not err
+    if text and err then -- unsure: made just before the machine stopped
+        sound, err = engine.layer_verify(cache, id)
+    end
+    if sound then
         return json.decode(text)
     elseif not err then
         return nil
@@ -99,6 +104,19 @@ function M.write_roots(E, more)
     if not ok then
         log.error("the templates' layers are not noted in the cache: %s", err)
     end
+end
+
+---Sees to it that new layers are on the disk; until then the next boot reads them
+---once before it trusts them. Waits for nothing.
+---@param cache string
+---@param ids string[]
+function M.sync(cache, ids)
+    task.spawn_quiet(function()
+        local ok, err = engine.layers_sync(cache, ids)
+        if not ok then
+            log.error("layers are not on the disk: %s", err.message)
+        end
+    end)
 end
 
 ---A lease that keeps what it lists from collections, until it is released.

@@ -111,7 +111,8 @@ function M.kill(identity) end
 
 ---@param cache string
 ---@param id string
----@return string? json  nil when there is no such layer
+---@return string? json  nil when there is no such layer, or a damaged one
+---@return boolean|e2b.Error|nil unsure  to be verified; or how it is damaged
 function M.layer_meta(cache, id) end
 
 --- The tree folder/upper becomes a layer.
@@ -163,6 +164,20 @@ function M.lease_forget(cache, name) end
 --- checked: integer, unchecked: integer, removed: string, damaged: string}? report  ids are lines
 ---@return e2b.Error? err
 function M.gc(cache, opts) end
+
+--- Reads all of a layer; one without a digest on record counts as good.
+---@param cache string
+---@param id string
+---@return true? ok
+---@return e2b.Error? err
+function M.layer_verify(cache, id) end
+
+--- Waits until the layers are on the disk.
+---@param cache string
+---@param ids string[]
+---@return true? ok
+---@return e2b.Error? err
+function M.layers_sync(cache, ids) end
 
 --- Sets a damaged layer aside.
 ---@param cache string

@@ -220,6 +220,34 @@ t.test("a layer that lost entries of its root is found at its use, and built aga
         t.eq(nonce_of(o, "hurt"), "aaa\na")
     end)
 
+t.test("a layer that a power cut may have torn is read once before it is trusted",
+    { timeout = 90 }, function()
+        local cache, base = new_cache()
+        local home = new_home(cache)
+        local o = options(home)
+        build(o, "aaa", "torn")
+        local id = layer_with(cache, base, "home/user/blob")
+        local dir = cache .. "/layers/" .. id
+        child.await("it is not synced", 20, function()
+            return fs.stat(dir .. "/synced")
+        end)
+        os.remove(dir .. "/synced")
+        local meta = fs.read_file(dir .. "/meta.json")
+        local function boot(digit)
+            assert(fs.write_file(dir .. "/meta.json",
+                (meta:gsub('("boot":"' .. ("."):rep(35) .. ").", "%1" .. digit))))
+        end
+        boot(meta:find('"boot":"' .. ("."):rep(35) .. "0") and 1 or 0)
+        t.eq(nonce_of(o, "torn"), "aaa\na")
+        t.ok(fs.stat(dir .. "/synced"), "it was not looked at")
+        os.remove(dir .. "/synced")
+        assert(io.open(dir .. "/fs/home/user/blob", "w")):close()
+        local e = t.raises("sandbox", Sandbox.create, "torn", o)
+        t.match(e.message, "layer " .. id .. " is damaged: its content has digest")
+        build(o, "aaa", "torn")
+        t.eq(nonce_of(o, "torn"), "aaa\na")
+    end)
+
 t.test("a layer made anew with another content is not mixed with what stood on the old one",
     { timeout = 90 }, function()
         local cache, base = new_cache()

@@ -152,6 +152,25 @@ function M.needs_sudo()
     end
 end
 
+--- Waits until a process has ended. Who takes its status may let it lie for a while.
+---@param pid integer
+function M.gone(pid)
+    child.await("process " .. pid .. " lives on", 5, function()
+        local stat = fs.read_file("/proc/" .. pid .. "/stat")
+        return not stat or stat:find("%) [ZX] ")
+    end)
+end
+
+--- Kills the engine of a home; returns its pid.
+---@param home table
+---@return integer
+function M.kill_engine(home)
+    local pid = M.info(home).pid
+    os.execute("kill -9 " .. pid)
+    M.gone(pid)
+    return pid
+end
+
 local function add_names(out, dir)
     for _, name in ipairs(fs.list(dir) or {}) do
         out[#out + 1] = dir .. "/" .. name

@@ -24,7 +24,7 @@ as_user() { # command...
         PATH="/usr/local/bin:/usr/bin:/bin" HOME="$home" USER="$user" LANG=C.UTF-8 "$@"
 }
 
-copy=$(mktemp -d)
+copy=$(TMPDIR=/tmp mktemp -d) # not in a folder of root's, which the user could not pass
 trap 'rm -rf "$copy"' EXIT
 trap 'exit 130' INT TERM
 root_engine() { # words...

@@ -27,6 +27,7 @@ local M = {}
 ---@field apparmor boolean it keeps user namespaces from programs without a profile
 ---@field chroot boolean
 ---@field fs_type string of the cache's file system
+---@field folder true|string whether the cache's folder can hold sandboxes
 ---@field overlay boolean
 ---@field idmap true|string
 ---@field nf_tables true|string
@@ -165,6 +166,7 @@ function M.gather()
         next_ids = M.next_ids(read("/etc/subuid"), read("/etc/subgid")),
         apparmor = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):find("^1") ~= nil,
         chroot = M.is_chroot(read("/proc/self/mountinfo")),
+        folder = tried(engine.hostfs_check, "E2BLUA_CACHE", dir),
         fs_type = engine.probe_fs_type(dir) or "unknown",
         kernel = read("/proc/sys/kernel/osrelease"):match("%S+") or "",
         caps = M.capabilities(read("/proc/self/status"):match("CapEff:%s*(%x+)") or "0"),

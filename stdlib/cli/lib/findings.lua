@@ -134,19 +134,14 @@ function M.overlay(f)
     return ok("overlay (kernel %s)", f.kernel)
 end
 
--- They cannot hold the writable layer of an overlay.
-local NO_UPPER = { nfs = true, overlay = true, cifs = true, fuse = true, vfat = true,
-    ["9p"] = true, ecryptfs = true }
-
 ---@param f cli.Facts
 ---@return cli.Finding
 function M.file_system(f)
-    if NO_UPPER[f.fs_type] then
-        return worse("missing", ("%s lies on %s, which cannot hold sandboxes"):format(f.cache,
-            f.fs_type), NO_SANDBOX,
-            "set E2BLUA_HOME and E2BLUA_CACHE to folders on ext4, xfs, btrfs or tmpfs")
+    if f.folder == true then
+        return ok("file system %s", f.fs_type)
     end
-    return ok("file system %s", f.fs_type)
+    return worse("missing", f.folder, NO_SANDBOX,
+        "set E2BLUA_HOME and E2BLUA_CACHE to folders on ext4, xfs, btrfs or tmpfs")
 end
 
 ---@param f cli.Facts

@@ -385,6 +385,33 @@ t.test("garbage on a stream is a protocol error", function()
     end
 end)
 
+t.test("output is read in whatever way its JSON is written", function()
+    local fake, sbx = start()
+    local body = wire.connect(0, '{"event":{"start":{"pid":7}}}')
+    local spellings = { '{"event":{"data":{"stdout":"YWI/"}}}',
+        '{"event":{"data":{"stdout":"YWI\\/"}}}',
+        '{"event":{"data":{"stdout":"\\u0059WI/"}}}', '{ "event": {"data":{"stdout" : "YWI/"}}}',
+        '{"event":{"data":{"stdout":"YWI/"}}} ', '{"event":{"data":{"stdout":"YWI/","x":"y"}}}',
+        '{"event":{"data":{"stdout":""}}}', '{"event":{"data":{"other":"YWI/"}}}',
+        '{"event":{"data":{"stderr":"","stdout":"YWI/"}}}', '{"event":{"data":{"stderr":"YQ=="}}}' }
+    for _, spelling in ipairs(spellings) do
+        body = body .. wire.connect(0, spelling)
+    end
+    body = body .. wire.connect(0, '{"event":{"end":{"exited":true}}}') .. wire.connect(2, "{}")
+    fake.override["POST /process.Process/Start"] = function(req)
+        req:reply(200, { ["Content-Type"] = "application/connect+json" }, body)
+    end
+    t.eq(sbx.commands:run("x"), { stdout = ("ab?"):rep(7), stderr = "a", exit_code = 0 })
+    for _, bad in ipairs { '{"event":{"data":{"stdout":"YQ=="}}',
+        '{"event":{"data":{"stdout":"YQ"="}}}' } do
+        fake.override["POST /process.Process/Start"] = function(req)
+            req:reply(200, { ["Content-Type"] = "application/connect+json" },
+                wire.connect(0, '{"event":{"start":{"pid":7}}}') .. wire.connect(0, bad))
+        end
+        t.raises("protocol", sbx.commands.run, sbx.commands, "x")
+    end
+end)
+
 t.test("an error at the end of the stream, and a plain one before it", function()
     local fake, sbx = start()
     fake.override["POST /process.Process/Start"] = function(req)
