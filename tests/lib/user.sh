@@ -68,8 +68,8 @@ leave() {
 trap 'leave 2>/dev/null || :; rm -rf "$copy"' EXIT
 passed=0 failed=0 skipped=0
 run() { # name=value...
-    as_user "$@" sh tests/lib/run.sh build/e2blua "$filter" >"$copy/out" 2>&1 || :
-    sed '$d' "$copy/out"
+    as_user "$@" sh tests/lib/run.sh build/e2blua "$filter" 2>&1 |
+        tee "$copy/out" | sed -u '$d'
     last=$(tail -n 1 "$copy/out" |
         sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     # shellcheck disable=SC2086
