@@ -7,6 +7,11 @@ program=$1 filter=$2 cache=$3
 here=$(dirname "$0")
 user=e2blua-test
 
+if grep -q '^NoNewPrivs:[[:space:]]*1' /proc/self/status; then
+    echo "skipped $here/user.sh: what an ordinary user does (no program can gain rights)"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
 if ! id "$user" >/dev/null 2>&1; then
     echo "making the user $user, with 65536 further ids" >&2
     useradd --create-home --shell /bin/sh "$user"

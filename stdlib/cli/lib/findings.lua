@@ -47,7 +47,10 @@ function M.root(f)
     if f.newuidmap then
         mend = ("as root: usermod --add-subuids %d-%d --add-subgids %d-%d %s"):format(f.next_ids,
             f.next_ids + 65535, f.next_ids, f.next_ids + 65535, f.user)
-        if f.rootless.why:find("refused", 1, true) then
+        if f.no_new_privs then
+            mend = "start e2blua where programs may gain rights: this process has no_new_privs" ..
+                " (systemd: NoNewPrivileges=no)"
+        elseif f.rootless.why:find("refused", 1, true) then
             mend = "as root: chmod u+s " .. f.newuidmap .. " and newgidmap beside it"
         end
     end

@@ -18,6 +18,7 @@ local function machine(changes)
         newuidmap = "/usr/bin/newuidmap",
         next_ids = 165536,
         apparmor = false,
+        no_new_privs = false,
         chroot = false,
         fs_type = "ext4",
         folder = true,
@@ -136,6 +137,7 @@ t.test("an ordinary user needs other things, and loses others", function()
         "%-%-add%-subgids 165536%-231071 ada")
     one.why = "newuidmap or newgidmap refused it"
     check("root", user({}, one), "warn", "refused", "chmod u%+s /usr/bin/newuidmap")
+    check("root", user({ no_new_privs = true }, one), "warn", "refused", "NoNewPrivileges=no")
     check("user_namespaces", user({}, "unshare: Operation not permitted"), "missing",
         "Operation not permitted", "unprivileged_userns_clone=1")
     check("user_namespaces", user({ apparmor = true }, "unshare: Permission denied"), "missing",
