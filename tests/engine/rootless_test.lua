@@ -100,6 +100,7 @@ t.test("with one user id everything is root's, and that is said", function()
     local status = client.status(home.paths)
     t.eq(status.grade, "one")
     t.match(status.note, "newuidmap or newgidmap is missing")
+    t.match(select(2, run({ "engine", "status" }, { env = env })), "\nnote +one user id only")
     local o = rig.options(home)
     o.timeout, o.allow_internet_access = 60, false
     local sandbox = Sandbox.create(o)
