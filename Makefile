@@ -67,8 +67,9 @@ MODULES := $(if $(HTTPC_SRC),$(B)/modules/e2b_httpc.so) \
 PROGRAMS := $(if $(wildcard host/main.c),$(B)/e2blua) \
 	$(if $(ENVD_SRC),$(B)/envd)
 
-.PHONY: all run test test-online check bench install uninstall clean format help deps \
-	deps-test deps-check unit unit-v2 lint strict asan asan-test fuzz fuzz-run coverage \
+.PHONY: all run test test-user test-online check bench install uninstall clean \
+	format help deps deps-test deps-check unit unit-v2 lint strict asan asan-test fuzz \
+	fuzz-run coverage \
 	build-all build-tests test-all docs
 
 all: deps ## build everything
@@ -232,7 +233,11 @@ unit-v2: build-all $(V2_TESTS) ## the cgroup tests on a kernel with cgroup v2 al
 	@sh tests/lib/uml.sh $(B) $(V2_TESTS)
 
 test: deps-test ## set up, build, run all tests (T=name for some)
-	@$(MAKE) test-all
+	@E2BLUA_TEST_USER=1 $(MAKE) test-all
+test-user: deps-test ## as root: what an ordinary user repeats of the tests (T=name)
+	@$(MAKE) build-all
+	@sh tests/lib/user.sh $(B)/e2blua "$(T)" \
+		"$${E2BLUA_CACHE:-$${E2BLUA_HOME:-/var/lib/e2blua}/cache}"
 build-tests: build-all $(CTESTS) $(B)/bench/probe
 test-all: build-tests
 	@sh tests/lib/run.sh $(B)/e2blua "$(T)" $(CHOSEN)

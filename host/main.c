@@ -50,7 +50,7 @@ static const char help[] =
     "  logs ID                   prints what a sandbox has noted\n"
     "  metrics ID                prints what a sandbox uses\n"
     "  template build|list|delete   makes and lists templates\n"
-    "  engine status|stop|logs   shows or stops the engine of this machine\n"
+    "  engine status|stop|logs|gc  the engine of this machine and its cache\n"
     "  doctor                    says what this machine lacks\n"
     "  completion SHELL          prints the completions for a shell\n"
     "\n"

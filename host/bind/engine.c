@@ -17,5 +17,6 @@ int luaopen_e2b_engine(lua_State *L)
     engine_image_open(L);
     engine_egress_open(L);
     engine_probe_open(L);
+    engine_rootless_open(L);
     return 1;
 }

@@ -1,5 +1,6 @@
 /* Keeping the store of layers small and whole, for Lua: lease(), gc(),
- * layer_aside(), layer_was_damaged(), lease_forget(). */
+ * layer_aside(), layer_was_damaged(), layer_verify(), layers_sync(),
+ * lease_forget(). */
 #include "base/fd.h"
 #include "base/mem.h"
 #include "engine.h"
@@ -256,6 +257,53 @@ static int l_was_damaged(lua_State *L)
     return 1;
 }
 
+/* layer_verify(cache, id) -> true | nil, error: reads it all; without a digest
+ * on record it counts as good */
+static int verify_run(struct work *w, struct err *e)
+{
+    struct leasing *l = (struct leasing *)w;
+    FD_AUTO int cache = -1;
+    if (layers_open(l->cache, &cache, e) < 0)
+        return -1;
+    int result = layers_verify(cache, l->items[0], e);
+    return result == 0 || result == 2 ? 0 : -1;
+}
+
+static int sync_run(struct work *w, struct err *e)
+{
+    struct leasing *l = (struct leasing *)w;
+    FD_AUTO int cache = -1;
+    if (layers_open(l->cache, &cache, e) < 0)
+        return -1;
+    return layers_sync(cache, (const char *const *)l->items, l->n, e);
+}
+
+static const struct work_class VERIFYING = {verify_run, push_true, lease_fini};
+static const struct work_class SYNCING = {sync_run, push_true, lease_fini};
+
+static int l_verify(lua_State *L)
+{
+    const char *cache = luaL_checkstring(L, 1);
+    const char *id = luaL_checkstring(L, 2);
+    struct leasing *l = work_new(L, sizeof(*l), &VERIFYING);
+    l->fd = -1;
+    l->cache = mem_strdup(cache);
+    l->items[l->n++] = mem_strdup(id);
+    return work_call(L, &l->w);
+}
+
+/* layers_sync(cache, {ids}) -> true | nil, error: they are on the disk */
+static int l_sync(lua_State *L)
+{
+    const char *cache = luaL_checkstring(L, 1);
+    lua_Integer n = check_items(L, 2);
+    struct leasing *l = work_new(L, sizeof(*l), &SYNCING);
+    l->fd = -1;
+    l->cache = mem_strdup(cache);
+    take_items(L, 2, l, n);
+    return work_call(L, &l->w);
+}
+
 void engine_gc_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {
@@ -267,6 +315,8 @@ void engine_gc_open(lua_State *L)
                                          {"gc", l_gc},
                                          {"layer_aside", l_aside},
                                          {"layer_was_damaged", l_was_damaged},
+                                         {"layer_verify", l_verify},
+                                         {"layers_sync", l_sync},
                                          {NULL, NULL}};
     lutil_class(L, LEASE_CLASS, meta, methods);
     luaL_setfuncs(L, functions, 0);

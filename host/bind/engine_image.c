@@ -4,6 +4,7 @@
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/image.h"
+#include "sandbox/rootless.h"
 #include "work.h"
 
 #include <lauxlib.h>
@@ -138,11 +139,32 @@ static int l_maker(lua_State *L)
     return 1;
 }
 
-/* image_ready(cache) -> layer id | nil */
+static bool one_id(lua_State *L, int idx)
+{
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    const char *grade = luaL_optstring(L, idx, engine_grade(ids.grade));
+    return strcmp(grade, engine_grade(ROOTLESS_ONE)) == 0;
+}
+
+/* image_id([grade]) -> layer id that the base image has, made or not | nil,
+ * error */
+static int l_id(lua_State *L)
+{
+    char id[65];
+    struct err e = {0};
+    if (image_base_id(one_id(L, 1), id, &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushstring(L, id);
+    return 1;
+}
+
+/* image_ready(cache [, grade]) -> layer id | nil; grade: of rootless_grade,
+ * this process's by default */
 static int l_ready(lua_State *L)
 {
     char id[65];
-    if (image_base_ready(luaL_checkstring(L, 1), id))
+    if (image_base_ready(luaL_checkstring(L, 1), one_id(L, 2), id))
         lua_pushstring(L, id);
     else
         lua_pushnil(L);
@@ -161,4 +183,6 @@ void engine_image_open(lua_State *L)
     lua_setfield(L, -2, "image_maker");
     lua_pushcfunction(L, l_ready);
     lua_setfield(L, -2, "image_ready");
+    lua_pushcfunction(L, l_id);
+    lua_setfield(L, -2, "image_id");
 }

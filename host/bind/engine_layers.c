@@ -1,4 +1,4 @@
-/* Layers and trees for Lua: layer_have, layer_meta, layer_seal, remove_tree. */
+/* Layers and trees for Lua: layer_meta, layer_seal, remove_tree. */
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
@@ -12,8 +12,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
-/* layer_meta(cache, id) -> JSON text | nil when there is no such layer | nil,
- * error when it is damaged */
+/* layer_meta(cache, id) -> JSON text, unsure | nil when there is no such layer
+ * | nil, error (errno EUCLEAN: it is damaged); unsure: layer_verify it */
 static int l_meta(lua_State *L)
 {
     const char *cache = luaL_checkstring(L, 1);
@@ -23,13 +23,14 @@ static int l_meta(lua_State *L)
     int fd = -1;
     if (layers_open(cache, &fd, &e) < 0)
         return lutil_fail(L, &e);
-    if (!layers_have(fd, id) || layers_meta(fd, id, &json, &e) < 0) {
-        buf_fini(&json);
+    if (!layers_have(fd, id)) {
         fd_close(&fd);
         lua_pushnil(L);
         return 1;
     }
-    int bad = layers_check(fd, id, &json, &e);
+    int bad = layers_meta(fd, id, &json, &e);
+    if (bad == 0)
+        bad = layers_check(fd, id, &json, &e);
     fd_close(&fd);
     if (bad < 0) {
         buf_fini(&json);
@@ -40,7 +41,8 @@ static int l_meta(lua_State *L)
     luaL_addlstring(&out, json.data, json.len);
     buf_fini(&json);
     luaL_pushresult(&out);
-    return 1;
+    lua_pushboolean(L, bad > 0);
+    return 2;
 }
 
 static int push_true(lua_State *L, struct work *w)

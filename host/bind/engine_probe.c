@@ -38,6 +38,36 @@ static int l_nf_tables(lua_State *L)
     return answer(L, probe_nf_tables(&e), &e);
 }
 
+/* probe_rootless() -> {grade=, why=, failed= text | nil} | nil, error */
+static int l_rootless(lua_State *L)
+{
+    struct err e = {0};
+    struct probe_rootless found;
+    if (probe_rootless(&found, &e) < 0)
+        return lutil_fail(L, &e);
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, engine_grade(found.grade));
+    lua_setfield(L, -2, "grade");
+    lua_pushstring(L, found.why);
+    lua_setfield(L, -2, "why");
+    if (*found.failed) {
+        lua_pushstring(L, found.failed);
+        lua_setfield(L, -2, "failed");
+    }
+    return 1;
+}
+
+/* probe_fs_type(dir) -> name | nil, error */
+static int l_fs_type(lua_State *L)
+{
+    struct err e = {0};
+    char name[32];
+    if (probe_fs_type(lutil_check_text(L, 1), name, sizeof(name), &e) < 0)
+        return lutil_fail(L, &e);
+    lua_pushstring(L, name);
+    return 1;
+}
+
 /* probe_space(dir) -> free bytes | nil, error */
 static int l_space(lua_State *L)
 {
@@ -122,6 +152,8 @@ void engine_probe_open(lua_State *L)
     static const luaL_Reg functions[] = {{"probe_userns", l_userns},
                                          {"probe_idmap", l_idmap},
                                          {"probe_nf_tables", l_nf_tables},
+                                         {"probe_rootless", l_rootless},
+                                         {"probe_fs_type", l_fs_type},
                                          {"probe_space", l_space},
                                          {"limits", l_limits},
                                          {"disk_kind", l_disk_kind},

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,9 @@ void disk_look(struct disk_facts *f)
     unsigned major = 0, minor = 0;
     char *kinds =
         path_read_file(AT_FDCWD, "/proc/filesystems", 65536, NULL, NULL);
-    f->root = geteuid() == 0;
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    f->root = geteuid() == 0 && ids.grade == ROOTLESS_NOT;
     f->loop = access("/dev/loop-control", R_OK | W_OK) == 0;
     f->ext4 = kinds && strstr(kinds, "\text4\n");
     f->mkfs = find_mkfs() != NULL;

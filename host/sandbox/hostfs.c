@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,7 +119,7 @@ int hostfs_judge(const struct hostfs_facts *f, const char *variable,
         return err_set(e, "invalid_argument",
                        "user %u may not write in %s: set %s to a folder of "
                        "this user's, or have its owner changed",
-                       (unsigned)geteuid(), path, variable);
+                       (unsigned)rootless_user(), path, variable);
     /* Before what may be the same cause. */
     if (no_room(f, path, e))
         return -1;

@@ -12,11 +12,14 @@
 #include "cacerts.h"
 #include "image_recipe.h"
 #include "layers.h"
+#include "rootless.h"
+#include "seccomp.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -34,7 +37,8 @@ enum {
     GRACE_MS = 3000,
     TIMEOUT_MS = 30 * 60 * 1000,
     TAIL_MAX = 4096,
-    LINE_MAX_BYTES = 1024
+    LINE_MAX_BYTES = 1024,
+    USERNS_FD = 3 /* in the recipe's shell */
 };
 
 static int64_t now_ms(void)
@@ -50,7 +54,7 @@ static void recipe_text(struct buf *b)
         buf_puts(b, *p);
 }
 
-static int id_of(const struct buf *pem, char id[65], struct err *e)
+static int id_of(const struct buf *pem, bool one_id, char id[65], struct err *e)
 {
     struct utsname machine;
     struct buf b = {0};
@@ -60,24 +64,26 @@ static int id_of(const struct buf *pem, char id[65], struct err *e)
     buf_printf(&b, "\n%s\n", machine.machine);
     if (pem->len)
         buf_append(&b, pem->data, pem->len);
+    if (one_id)
+        buf_puts(&b, "one id\n");
     hash_hex(b.data, b.len, id);
     buf_fini(&b);
     return 0;
 }
 
-int image_base_id(char id[65], struct err *e)
+int image_base_id(bool one_id, char id[65], struct err *e)
 {
     struct buf pem = {0};
     int failed = cacerts_extra(&cacerts_system, &pem, e);
     if (!failed)
-        failed = id_of(&pem, id, e);
+        failed = id_of(&pem, one_id, id, e);
     buf_fini(&pem);
     return failed;
 }
 
-bool image_base_ready(const char *cache_dir, char id[65])
+bool image_base_ready(const char *cache_dir, bool one_id, char id[65])
 {
-    if (image_base_id(id, NULL))
+    if (image_base_id(one_id, id, NULL))
         return false;
     int FD_AUTO cache = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return cache >= 0 && layers_have(cache, id);
@@ -94,6 +100,8 @@ struct making {
     char dir[4096]; /* absolute path of tmp/<name> */
     char id[65];
     struct buf pem;
+    struct rootless_ids ids;
+    int userns; /* the sandboxes' ids, in which the recipe runs; -1: ours */
     /* the child */
     pid_t pid;
     int out;
@@ -185,7 +193,7 @@ static bool take_output(struct making *k)
 
 /* Proxies, the npm registry and little else: keys that the environment holds
  * are none of the package scripts' business. Free the array only. */
-static char **child_env(char *lang)
+static char **child_env(char *lang, char *one_id)
 {
     static const char *const KEEP[] = {
         "PATH=",       "HOME=",        "npm_config_",  "NPM_CONFIG_",
@@ -196,53 +204,108 @@ static char **child_env(char *lang)
     size_t n = 0, have = 0;
     while (environ[have])
         have++;
-    char **env = mem_array(have + 2, sizeof(*env));
+    char **env = mem_array(have + 3, sizeof(*env));
     for (size_t i = 0; i < have; i++)
         for (size_t j = 0; j < sizeof(KEEP) / sizeof(*KEEP); j++)
             if (str_starts(environ[i], KEEP[j])) {
                 env[n++] = environ[i];
                 break;
             }
-    env[n] = lang;
+    env[n++] = lang;
+    env[n] = one_id;
     return env;
 }
 
-static int spawn(struct making *k, char **argv, int out)
+/* One starting, by a thread of its own: the filter of one id is a thread's, and
+ * its children inherit it. */
+struct spawning {
+    struct making *k;
+    char **argv;
+    int out, code;
+};
+
+static void *spawn_now(void *arg)
 {
+    struct spawning *w = arg;
+    struct making *k = w->k;
+    bool one_id = k->ids.grade == ROOTLESS_ONE;
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t at;
     sigset_t none, all;
-    char lang[] = "LC_ALL=C.UTF-8";
-    char **env = child_env(lang);
+    char lang[] = "LC_ALL=C.UTF-8", one[] = "E2BLUA_ONE_ID=1";
+    char **env = child_env(lang, one_id ? one : NULL);
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&fa, out, 1);
-    posix_spawn_file_actions_adddup2(&fa, out, 2);
+    posix_spawn_file_actions_adddup2(&fa, w->out, 1);
+    posix_spawn_file_actions_adddup2(&fa, w->out, 2);
+    posix_spawn_file_actions_addfchdir_np(&fa, k->work);
+    if (k->userns >= 0)
+        posix_spawn_file_actions_adddup2(&fa, k->userns, USERNS_FD);
     posix_spawnattr_init(&at);
     posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP |
                                       POSIX_SPAWN_SETSIGMASK |
                                       POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&at, &none);
     posix_spawnattr_setsigdefault(&at, &all);
-    int code = posix_spawnp(&k->pid, argv[0], &fa, &at, argv, env);
+    w->code = one_id && seccomp_load_fakes() < 0
+                  ? errno
+                  : posix_spawnp(&k->pid, w->argv[0], &fa, &at, w->argv, env);
     posix_spawnattr_destroy(&at);
     posix_spawn_file_actions_destroy(&fa);
     free(env);
-    if (!code)
-        return 0;
-    errno = code;
-    return err_errno(k->err, NULL, "cannot start %s", argv[0]);
+    return NULL;
+}
+
+static int spawn(struct making *k, char **argv, int out)
+{
+    struct spawning w = {k, argv, out, 0};
+    pthread_t thread;
+    errno = pthread_create(&thread, NULL, spawn_now, &w);
+    if (errno)
+        return err_errno(k->err, NULL, "thread");
+    pthread_join(thread, NULL);
+    errno = w.code;
+    return w.code ? err_errno(k->err, NULL, "cannot start %s", argv[0]) : 0;
+}
+
+/* A user's folders are closed to root of the sandboxes' ids: it gets the work
+ * folder, in which it stands, at another place. */
+static const char IN_USERNS[] =
+    "exec 3<&-; mount -c --bind . /mnt && cd /mnt && exec /bin/sh -c \"$@\"";
+
+/* The words in front of the recipe's. */
+static size_t prefix(const struct making *k, const char **argv)
+{
+    static const char *const outer[] = {"nsenter", "--user=/proc/self/fd/3"};
+    static const char *const own[] = {"unshare", "--mount",      "--pid",
+                                      "--fork",  "--kill-child", "/bin/sh",
+                                      "-c"};
+    static const char *const inner[] = {IN_USERNS, "e2blua-enter"};
+    size_t n = 0;
+    if (k->m->program) {
+        argv[n++] = k->m->program;
+        argv[n++] = "-c";
+        return n;
+    }
+    for (size_t i = 0; k->userns >= 0 && i < 2; i++)
+        argv[n++] = outer[i];
+    for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+        argv[n++] = own[i];
+    for (size_t i = 0; k->userns >= 0 && i < 2; i++)
+        argv[n++] = inner[i];
+    return n;
 }
 
 static int start(struct making *k)
 {
     struct buf recipe = {0};
     char root[4200], work[4200];
+    const char *dir = k->userns >= 0 ? "/mnt" : k->dir;
     int fds[2];
-    (void)str_fmt(root, sizeof(root), "%s/fs", k->dir);
-    (void)str_fmt(work, sizeof(work), "%s/work", k->dir);
+    (void)str_fmt(root, sizeof(root), "%s/fs", dir);
+    (void)str_fmt(work, sizeof(work), "%s/work", dir);
     if (fd_pipe(fds, k->err))
         return -1;
     if (fd_nonblock(fds[0], true, k->err)) {
@@ -251,19 +314,11 @@ static int start(struct making *k)
         return -1;
     }
     recipe_text(&recipe);
-    const char *prefix[] = {"unshare", "--mount",      "--pid",
-                            "--fork",  "--kill-child", "/bin/sh"};
-    const char *rest[] = {"-c", recipe.data, "e2blua-base", root, work, NULL};
-    char *argv[12];
-    size_t n = 0;
-    if (k->m->program)
-        argv[n++] = (char *)(uintptr_t)k->m->program;
-    else
-        for (size_t i = 0; i < sizeof(prefix) / sizeof(*prefix); i++)
-            argv[n++] = (char *)(uintptr_t)prefix[i];
-    for (size_t i = 0; i < sizeof(rest) / sizeof(*rest); i++)
-        argv[n++] = (char *)(uintptr_t)rest[i];
-    int failed = spawn(k, argv, fds[1]);
+    const char *rest[] = {recipe.data, "e2blua-base", root, work, NULL};
+    const char *argv[20];
+    size_t n = prefix(k, argv);
+    memcpy(argv + n, rest, sizeof(rest));
+    int failed = spawn(k, (char **)(uintptr_t)argv, fds[1]);
     buf_fini(&recipe);
     fd_close(&fds[1]);
     k->out = fds[0];
@@ -376,20 +431,32 @@ static void write_meta(struct buf *out, const char *id)
 static int publish(struct making *k)
 {
     struct buf meta = {0};
-    int FD_AUTO fs = openat(k->work, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fs < 0)
+    if (faccessat(k->work, "fs", F_OK, AT_SYMLINK_NOFOLLOW))
         return err_errno(k->err, NULL, "the recipe left no root folder");
     tell(k, "writing it to the disk", 97);
-    /* It must not come back from a power cut with its name but without its
-     * bytes. */
     if (path_remove_tree(k->work, "work", k->err))
         return err_wrap(k->err, "base image");
-    if (syncfs(fs))
-        return err_errno(k->err, NULL, "base image");
+    if (k->userns >= 0 && fchown(k->work, geteuid(), getegid()))
+        return err_errno(k->err, NULL, "owner of the layer");
     write_meta(&meta, k->id);
     int failed = layers_publish(k->cache, k->name, k->id, meta.data, k->err);
     buf_fini(&meta);
-    return failed;
+    const char *id = k->id;
+    return failed ? -1 : layers_sync(k->cache, &id, 1, k->err);
+}
+
+/* Without the machine's root the files belong to the sandboxes' ids, hence are
+ * made by them. */
+static int enter_ids(struct making *k)
+{
+    static const char *const given[] = {".", "fs", "work", "work/cas"};
+    if (k->ids.grade != ROOTLESS_RANGE || k->m->program)
+        return 0;
+    for (size_t i = 0; i < sizeof(given) / sizeof(*given); i++)
+        if (fchownat(k->work, given[i], k->ids.first, k->ids.first, 0))
+            return err_errno(k->err, NULL, "owner of %s", given[i]);
+    k->userns = rootless_userns(&k->ids, k->err);
+    return k->userns < 0 ? -1 : 0;
 }
 
 static int make_here(struct making *k)
@@ -403,7 +470,7 @@ static int make_here(struct making *k)
     /* mmdebstrap wants it traversable for apt's own user. */
     if (mkdirat(k->work, "fs", 0755))
         return err_errno(k->err, NULL, "base image");
-    if (write_cas(k))
+    if (write_cas(k) || enter_ids(k))
         return err_wrap(k->err, "base image");
     tell(k, "starting", 0);
     if (start(k) || follow(k))
@@ -425,6 +492,7 @@ static int make_locked(struct making *k)
     }
     fd_close(&k->out);
     fd_close(&k->work);
+    fd_close(&k->userns);
     return failed;
 }
 
@@ -463,14 +531,17 @@ static int make_in(struct making *k)
 int image_base_make_by(const char *cache_dir, char id[65],
                        const struct image_maker *m, struct err *e)
 {
-    struct making k = {.m = m, .err = e, .cache = -1, .work = -1, .out = -1};
+    struct making k = {
+        .m = m, .err = e, .cache = -1, .work = -1, .out = -1, .userns = -1};
+    rootless_ids(&k.ids);
     k.deadline = now_ms() + (m->timeout_ms ? m->timeout_ms : TIMEOUT_MS);
     k.stage = "starting";
     if (!m->program && geteuid() != 0)
         return err_set(e, "unsupported",
-                       "making the base image needs root: run it with sudo");
+                       "making the base image needs root of a user "
+                       "namespace: let e2blua's engine make it");
     int failed = cacerts_extra(&cacerts_system, &k.pem, e) ||
-                 id_of(&k.pem, k.id, e) ||
+                 id_of(&k.pem, k.ids.grade == ROOTLESS_ONE, k.id, e) ||
                  layers_open(cache_dir, &k.cache, e) || make_in(&k);
     memcpy(id, k.id, sizeof(k.id));
     fd_close(&k.cache);

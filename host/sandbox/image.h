@@ -8,8 +8,8 @@
 #include <stdbool.h>
 
 /* Layer id of the base of this recipe and machine (hash of recipe + arch +
- * the machine's extra CAs). */
-int image_base_id(char id[65], struct err *e);
+ * the machine's extra CAs); that of namespaces with one id is another. */
+int image_base_id(bool one_id, char id[65], struct err *e);
 /* Progress lines ("stage", 0..100 or -1) come on the calling thread. Makes the
  * image if it is missing: cache_dir/layers/<id>/{fs/,meta.json}, meta.json
  * last by rename. Interrupted or failed makings are cleaned up and begun anew;
@@ -30,6 +30,6 @@ struct image_maker {
 };
 int image_base_make_by(const char *cache_dir, char id[65],
                        const struct image_maker *m, struct err *e);
-bool image_base_ready(const char *cache_dir, char id[65]);
+bool image_base_ready(const char *cache_dir, bool one_id, char id[65]);
 
 #endif

@@ -138,8 +138,9 @@ static void reset_signals(void)
 /* Unmapped host root until here; mounts fail oddly without this. */
 static int take_identity(struct child *c)
 {
-    (void)c;
-    if (setsid() < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
+    /* With one id only the groups stay the user's, as the kernel wants it. */
+    bool one = c->plan->ids.grade == ROOTLESS_ONE;
+    if (setsid() < 0 || (!one && syscall(SYS_setgroups, 0, NULL) < 0) ||
         syscall(SYS_setresgid, 0, 0, 0) < 0 ||
         syscall(SYS_setresuid, 0, 0, 0) < 0)
         return -1;
@@ -262,7 +263,6 @@ static int mount_dev(struct child *c)
                                            {"/proc/self/fd/2", "d/stderr"},
                                            {"pts/ptmx", "d/ptmx"}};
     const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
-    (void)c;
     if (make_dir("d", 0755) < 0 ||
         mount("tmpfs", "d", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0)
         return -1;
@@ -273,8 +273,11 @@ static int mount_dev(struct child *c)
     for (size_t i = 0; i < sizeof(links) / sizeof(*links); i++)
         if (symlink(links[i][0], links[i][1]) < 0)
             return -1;
-    if (mount_on_new_dir("devpts", "d/pts", quiet,
-                         "newinstance,ptmxmode=0666,mode=0620,gid=5") < 0 ||
+    /* Terminals belong to the group tty. */
+    const char *pts = c->plan->ids.grade == ROOTLESS_ONE
+                          ? "newinstance,ptmxmode=0666,mode=0620"
+                          : "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    if (mount_on_new_dir("devpts", "d/pts", quiet, pts) < 0 ||
         mount_on_new_dir("tmpfs", "d/shm", MS_NOSUID | MS_NODEV, c->plan->shm) <
             0)
         return -1;
@@ -482,10 +485,27 @@ static int arrange_descriptors(struct child *c)
     return (int)syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
+/* Lowers it; what the caller has less of stays. */
+static int lower_limit(int which, uint64_t n)
+{
+    struct rlimit r;
+    if (n == 0)
+        return 0;
+    if (getrlimit((__rlimit_resource_t)which, &r) < 0)
+        return -1;
+    if (r.rlim_max > n)
+        r.rlim_max = n;
+    if (r.rlim_cur > r.rlim_max)
+        r.rlim_cur = r.rlim_max;
+    return setrlimit((__rlimit_resource_t)which, &r);
+}
+
 static int set_limits(struct child *c)
 {
     struct rlimit r;
-    (void)c;
+    if (lower_limit(RLIMIT_DATA, c->plan->data_bytes) < 0 ||
+        lower_limit(RLIMIT_NPROC, c->plan->processes) < 0)
+        return -1;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return -1;
     if (r.rlim_max > LAUNCHER_NOFILE)
@@ -498,7 +518,8 @@ static int set_limits(struct child *c)
 
 static int load_filter(struct child *c)
 {
-    (void)c;
+    if (c->plan->ids.grade == ROOTLESS_ONE && seccomp_load_fakes() < 0)
+        return -1;
     return seccomp_load_table();
 }
 

@@ -1,4 +1,4 @@
-/* The parent's work between clone and release: id maps, idmapped trees. */
+/* The parent's work between clone and release: the trees of the root. */
 #include "launch_plan.h"
 
 #include "base/fd.h"
@@ -17,39 +17,36 @@
 #define OPEN_TREE_CLONE 1
 #endif
 
-static int write_map(pid_t pid, const char *file, struct err *e)
+/* Owned by the sandbox's root, who otherwise finds itself locked out. */
+static int give(int dir, const char *name, int flags,
+                const struct rootless_ids *ids, struct err *e)
 {
-    char path[48], map[48];
-    str_fmt(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-    str_fmt(map, sizeof(map), "0 %d %d\n", (int)LAUNCHER_ID_BASE,
-            (int)LAUNCHER_ID_COUNT);
-    FD_AUTO int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(e, "internal", "%s", path);
-    return fd_write_all(fd, map, strlen(map), e) ? err_wrap(e, "%s", file) : 0;
+    if (ids->idmap || fchownat(dir, name, ids->first, ids->first, flags) == 0)
+        return 0;
+    return err_errno(e, NULL, "owner of the upper folder %s", name);
 }
 
-int launch_maps_write(pid_t pid, struct err *e)
+static int make_folder(int dir, const char *name,
+                       const struct rootless_ids *ids, struct err *e)
 {
-    return write_map(pid, "uid_map", e) || write_map(pid, "gid_map", e) ? -1
-                                                                        : 0;
-}
-
-static int make_folder(int dir, const char *name, struct err *e)
-{
-    if (mkdirat(dir, name, 0755) == 0)
+    if (mkdirat(dir, name, 0755) == 0) {
+        if (give(dir, name, AT_SYMLINK_NOFOLLOW, ids, e) < 0)
+            return -1;
         /* whatever the caller's umask: u becomes the root's own mode */
         return fchmodat(dir, name, 0755, 0) < 0
                    ? err_errno(e, NULL, "mode of the upper folder %s", name)
                    : 0;
+    }
     if (errno != EEXIST)
         return err_errno(e, NULL, "cannot make the upper folder %s", name);
     return 0;
 }
 
-/* Takes fd, returns it or -1. */
+/* Takes fd, returns it or -1. userns -1: it stays as it is on disk. */
 static int idmap(int fd, int userns, struct err *e)
 {
+    if (userns < 0)
+        return fd;
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP,
                               .userns_fd = (uint64_t)userns};
     if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) <
@@ -80,17 +77,29 @@ static int take_mount(int mount, int userns, struct err *e)
     return idmap(fd, userns, e);
 }
 
-int launch_maps_trees(const struct launcher_spec *s, pid_t pid, int *trees,
-                      struct err *e)
+static int open_userns(const struct rootless_ids *ids, pid_t pid, int *fd,
+                       struct err *e)
 {
     char path[48];
+    *fd = -1;
+    if (!ids->idmap)
+        return 0;
+    str_fmt(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    return *fd < 0 ? err_errno(e, "internal", "%s", path) : 0;
+}
+
+int launch_maps_trees(const struct launch_plan *p, pid_t pid, int *trees,
+                      struct err *e)
+{
+    const struct launcher_spec *s = p->spec;
+    FD_AUTO int userns = -1;
     for (int i = 0; i <= s->nlayers; i++)
         trees[i] = -1;
-    str_fmt(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-    FD_AUTO int userns = open(path, O_RDONLY | O_CLOEXEC);
-    if (userns < 0)
-        return err_errno(e, "internal", "%s", path);
-    if (make_folder(s->upper_fd, "u", e) || make_folder(s->upper_fd, "w", e))
+    if (open_userns(&p->ids, pid, &userns, e) < 0 ||
+        make_folder(s->upper_fd, "u", &p->ids, e) ||
+        make_folder(s->upper_fd, "w", &p->ids, e) ||
+        give(s->upper_fd, "", AT_EMPTY_PATH, &p->ids, e))
         return -1;
     for (int i = 0; i < s->nlayers; i++)
         if ((trees[i] = clone_tree(s->layers[i], userns, e)) < 0)

@@ -5,6 +5,7 @@
 #define E2B_LAUNCH_PLAN_H
 
 #include "launcher.h"
+#include "rootless.h"
 
 #include <stdint.h>
 
@@ -28,6 +29,11 @@ struct launch_plan {
     char upper[48]; /* options of a tmpfs for it, or "" */
     char inotify[16];
     struct netns_plan net; /* when spec->net */
+    struct rootless_ids ids;
+    /* What stands in for a limit that no cgroup holds: of one process, and of
+     * one user inside; 0: none. */
+    uint64_t data_bytes;
+    unsigned processes;
 };
 
 /* What the child says: LAUNCH_READY, LAUNCH_MOUNTS (answered by two mounts,
@@ -42,10 +48,9 @@ void launch_child_run(const struct launch_plan *p) __attribute__((noreturn));
 const char *launch_child_step(int step);
 
 /* launch_maps.c: what the parent does for a child that waits. */
-int launch_maps_write(pid_t pid, struct err *e);
-/* Idmapped clones of all layers and the upper; trees has nlayers + 1 places,
- * -1 each on failure. Makes u and w. */
-int launch_maps_trees(const struct launcher_spec *s, pid_t pid, int *trees,
+/* Clones of all layers and the upper, idmapped where ids say so; trees has
+ * nlayers + 1 places, -1 each on failure. Makes u and w. */
+int launch_maps_trees(const struct launch_plan *p, pid_t pid, int *trees,
                       struct err *e);
 /* Sends descriptors; the trees, thereby the release of the child. */
 int launch_maps_send(int sock, const int *trees, int n, struct err *e);

@@ -126,7 +126,8 @@ static int check(const struct launcher_spec *s, struct err *e)
                        "argv needs a first string and envp a list");
     if (geteuid() != 0)
         return err_set(e, "unsupported",
-                       "sandboxes need root: start e2blua with sudo");
+                       "user %u is not root of its user namespace",
+                       (unsigned)geteuid());
     return 0;
 }
 
@@ -135,6 +136,7 @@ static void make_plan(struct launch_plan *p, const struct launcher_spec *s)
     uint64_t shm = s->shm_bytes ? s->shm_bytes : (uint64_t)64 << 20;
     memset(p, 0, sizeof(*p));
     p->spec = s;
+    rootless_ids(&p->ids);
     if (s->net)
         netns_plan_make(&p->net);
     str_fmt(p->shm, sizeof(p->shm), "mode=1777,size=%llu",
@@ -216,8 +218,8 @@ static int clone_failed(struct err *e)
 {
     const char *remedy = "";
     if (errno == EPERM)
-        remedy = " (e2blua must run as real root, not in a chroot or an "
-                 "unprivileged container)";
+        remedy = " (not possible in a chroot and in most containers; see "
+                 "e2blua doctor)";
     else if (errno == ENOSPC)
         remedy = " (raise the sysctl user.max_user_namespaces)";
     return err_errno(e, "unsupported", "make its namespaces%s", remedy);
@@ -291,13 +293,14 @@ static int wait_exec(const struct launch_plan *p, int sock, int pidfd,
     }
 }
 
-static int release(const struct launcher_spec *s,
-                   const struct launcher_child *c, int sock, struct err *e)
+static int release(const struct launch_plan *p, const struct launcher_child *c,
+                   int sock, struct err *e)
 {
+    const struct launcher_spec *s = p->spec;
     int trees[LAUNCH_TREES];
-    if (launch_maps_write(c->pid, e) || cgroup_add(c->cgroup, c->pid, e))
+    if (rootless_map(&p->ids, c->pid, e) || cgroup_add(c->cgroup, c->pid, e))
         return -1;
-    int rc = launch_maps_trees(s, c->pid, trees, e);
+    int rc = launch_maps_trees(p, c->pid, trees, e);
     if (rc == 0)
         rc = launch_maps_send(sock, trees, s->nlayers + 1, e);
     for (int i = 0; i <= s->nlayers; i++)
@@ -328,7 +331,7 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
     char state;
     if (read_stat(pid, &state, &c->start_time) < 0)
         return err_set(e, "internal", "/proc/%d/stat cannot be read", (int)pid);
-    return release(p->spec, c, mine, e) ? -1 : wait_exec(p, mine, c->pidfd, e);
+    return release(p, c, mine, e) ? -1 : wait_exec(p, mine, c->pidfd, e);
 }
 
 int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
@@ -352,6 +355,10 @@ int launcher_start(const struct launcher_spec *s, struct launcher_child *out,
         out->cgroup[0] = '\0';
         return err_wrap(e, "sandbox %s", s->id);
     }
+    if (strstr(out->missing, "memory"))
+        plan.data_bytes = s->limits.memory_bytes;
+    if (strstr(out->missing, "pids"))
+        plan.processes = s->limits.pids;
     if (start(&plan, out, e) == 0)
         return 0;
     if (s->net)

@@ -1,12 +1,14 @@
 /* Makes one process in a sandbox of its own: namespaces, overlay root, seccomp,
  * capabilities, cgroup. Blocking for a few ms: call it from a job; any number
  * of threads may start and kill at once. The launcher knows nothing of records,
- * HTTP or what its pid 1 does. Root only.
+ * HTTP or what its pid 1 does. The caller is root of its user namespace, the
+ * machine's or one that rootless_enter has made.
  *
- * Ids: 0..65535 inside are LAUNCHER_ID_BASE.. outside, one range for all
- * sandboxes; layers are idmapped, so that files on disk carry the ids seen
- * inside. Setuid files of layers are therefore real ones: the folders that hold
- * layers and uppers must be closed to everybody but root (0700). */
+ * Ids: 0..65535 inside are those of rootless.h outside, one range for all
+ * sandboxes. For the machine's root layers are idmapped, so that files on disk
+ * carry the ids seen inside; else they carry the ids outside. Setuid files of
+ * layers are therefore real ones: the folders that hold layers and uppers must
+ * be closed to everybody but their owner (0700). */
 #ifndef E2B_LAUNCHER_H
 #define E2B_LAUNCHER_H
 
@@ -21,8 +23,6 @@
 enum {
     LAUNCHER_MAX_LAYERS = 120,
     LAUNCHER_MAX_PASS = 64,
-    LAUNCHER_ID_BASE = 0x40000000,
-    LAUNCHER_ID_COUNT = 65536,
     /* Instances are charged to whoever makes user namespaces, usually 128 for
      * all of them together. */
     LAUNCHER_INOTIFY_INSTANCES = 16,
@@ -38,8 +38,9 @@ struct launcher_spec {
     const int *layers;
     int nlayers;  /* at least 1 */
     int upper_fd; /* O_PATH dir holding "u" and "w" (made if missing), on a
-                   * file system that can be idmapped: ext4, xfs, btrfs,
-                   * tmpfs; u becomes the next layer */
+                   * file system that root can idmap: ext4, xfs, btrfs,
+                   * tmpfs; u becomes the next layer. Without root it is
+                   * given to the sandbox's root. */
     bool upper_detached;  /* upper_fd is the root of a mount that is nowhere
                            * attached, and this sandbox's alone */
     uint64_t upper_bytes; /* not 0: the upper is a tmpfs of this size instead,

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -219,11 +220,31 @@ static int make_way(int cache, const char *id, struct err *e)
     return layers_remove(cache, id, e);
 }
 
+/* "" when it cannot be read. */
+static void boot_id(char id[40])
+{
+    size_t n = 0;
+    char *text = path_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 39,
+                                &n, NULL);
+    (void)str_fmt(id, 40, "%.*s", text ? (int)strcspn(text, "\n") : 0,
+                  text ? text : "");
+    free(text);
+}
+
+/* Whose ids the files have, as far as a digest depends on it. */
+static const char *ids_here(void)
+{
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    return ids.grade == ROOTLESS_ONE ? "one" : "all";
+}
+
 /* meta.json of the folder, with what the tree is now. */
 static int write_meta(int dir, const char *meta_json, struct err *e)
 {
     struct layers_sum sum;
     struct buf text = {0};
+    char boot[40];
     int FD_AUTO fs = openat(dir, "fs", DIR_FLAGS);
     if (fs < 0)
         return err_errno(e, NULL, "cannot open fs");
@@ -236,6 +257,9 @@ static int write_meta(int dir, const char *meta_json, struct err *e)
     json_object_set_new(meta, "size", json_integer((json_int_t)sum.bytes));
     json_object_set_new(meta, "files", json_integer((json_int_t)sum.files));
     json_object_set_new(meta, "top", json_integer(sum.top));
+    json_object_set_new(meta, "ids", json_string(ids_here()));
+    boot_id(boot);
+    json_object_set_new(meta, "boot", json_string(boot));
     json_write(&text, meta);
     json_decref(meta);
     int failed =
@@ -299,9 +323,20 @@ int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
 
 /* ---- damage ---- */
 
+/* What else fails (descriptors, rights) is not the layer's fault. */
 static int damaged(const char *id, struct err *e, const char *why)
 {
-    return err_set(e, "internal", "layer %s is damaged: %s", id, why);
+    err_set(e, "internal", "layer %s is damaged: %s", id, why);
+    if (e)
+        e->errnum = EUCLEAN;
+    return -1;
+}
+
+/* Can a failure to read be the layer's fault? */
+static bool is_damage(int errnum)
+{
+    return errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP ||
+           errnum == EIO || errnum == EUCLEAN || errnum == EBADMSG;
 }
 
 /* Entries of the folder itself; -1 when it cannot be read. */
@@ -319,68 +354,141 @@ static int count_top(int fs)
     return n - 2; /* . and .. */
 }
 
-int layers_check(int cache, const char *id, const struct buf *meta,
-                 struct err *e)
+/* Made before this boot, and not known to have reached the disk. */
+static bool is_unsure(int cache, const char *id, const char *made)
 {
-    char path[128];
+    char now[40], path[128];
+    layer_path(path, id, "/synced");
+    if (!*made || faccessat(cache, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return false;
+    boot_id(now);
+    return strcmp(made, now) != 0;
+}
+
+struct record {
+    char id[65], content[65], boot[40], ids[8];
+    int top; /* -1: not on record */
+};
+
+static void copy_text(char *dst, size_t cap, const json_t *doc, const char *key)
+{
+    const char *s = json_string_value(json_object_get(doc, key));
+    (void)str_fmt(dst, cap, "%s", s ? s : "");
+}
+
+static int read_record(const char *id, const struct buf *meta, struct record *r,
+                       struct err *e)
+{
     json_t *doc = json_parse(meta->data, meta->len, NULL);
     if (!json_is_object(doc)) {
         json_decref(doc);
         return damaged(id, e, "its meta.json is no JSON object");
     }
-    const char *own = json_string_value(json_object_get(doc, "id"));
     const json_t *top = json_object_get(doc, "top");
-    bool foreign = own && strcmp(own, id) != 0;
-    int want = json_is_integer(top) ? (int)json_integer_value(top) : -1;
+    copy_text(r->id, sizeof(r->id), doc, "id");
+    copy_text(r->content, sizeof(r->content), doc, "content");
+    copy_text(r->boot, sizeof(r->boot), doc, "boot");
+    copy_text(r->ids, sizeof(r->ids), doc, "ids");
+    r->top = json_is_integer(top) ? (int)json_integer_value(top) : -1;
     json_decref(doc);
-    if (foreign)
+    if (*r->id && strcmp(r->id, id) != 0)
         return damaged(id, e, "its meta.json is that of another layer");
+    return 0;
+}
+
+int layers_check(int cache, const char *id, const struct buf *meta,
+                 struct err *e)
+{
+    char path[128];
+    struct record r;
+    if (read_record(id, meta, &r, e))
+        return -1;
     layer_path(path, id, "/fs");
     int FD_AUTO fs = openat(cache, path, DIR_FLAGS);
     int have = fs < 0 ? -1 : count_top(fs);
-    if (have < 0)
+    if (have < 0 && is_damage(errno))
         return damaged(id, e, "its folder fs cannot be read");
-    if (want >= 0 && have != want)
-        return err_set(e, "internal",
-                       "layer %s is damaged: %d entries in its root, %d when "
-                       "it was made",
-                       id, have, want);
+    if (have < 0)
+        return err_errno(e, NULL, "cannot read layer %s", id);
+    if (r.top >= 0 && have != r.top) {
+        char why[96];
+        (void)str_fmt(why, sizeof(why),
+                      "%d entries in its root, %d when it was made", have,
+                      r.top);
+        return damaged(id, e, why);
+    }
+    return is_unsure(cache, id, r.boot) ? 1 : 0;
+}
+
+static int mark_synced(int cache, const char *id, struct err *e)
+{
+    char path[128];
+    layer_path(path, id, "/synced");
+    int fd =
+        openat(cache, path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, NULL, "layer %s", id);
+    fd_close(&fd);
     return 0;
+}
+
+int layers_sync(int cache, const char *const *ids, int n, struct err *e)
+{
+    if (syncfs(cache))
+        return err_errno(e, NULL, "cannot write the cache to its disk");
+    for (int i = 0; i < n; i++)
+        if (check_id(ids[i], e) || mark_synced(cache, ids[i], e))
+            return -1;
+    return 0;
+}
+
+/* 0, 1 or -1 as layers_verify. */
+static int compare_content(int cache, const char *id, const char *want,
+                           struct err *e)
+{
+    struct layers_sum sum;
+    int FD_AUTO fs = layers_fd(cache, id, e);
+    if (fs < 0)
+        return -1;
+    struct err why = {0};
+    if (layers_measure(fs, &sum, &why)) {
+        if (is_damage(why.errnum)) {
+            damaged(id, e, why.msg);
+            return 1;
+        }
+        return err_set(e, why.kind, "layer %s: %s", id, why.msg);
+    }
+    if (strcmp(want, sum.digest) == 0)
+        return 0;
+    char text[96];
+    (void)str_fmt(text, sizeof(text),
+                  "its content has digest %.12s, %.12s when it was made",
+                  sum.digest, want);
+    damaged(id, e, text);
+    return 1;
 }
 
 int layers_verify(int cache, const char *id, struct err *e)
 {
     struct buf meta = {0};
-    struct layers_sum sum;
-    int failed = layers_meta(cache, id, &meta, e);
-    if (failed)
+    struct record r;
+    if (layers_meta(cache, id, &meta, e))
         return -1;
-    failed = layers_check(cache, id, &meta, e);
-    json_t *doc = failed ? NULL : json_parse(meta.data, meta.len, e);
+    struct err why = {0};
+    int look = layers_check(cache, id, &meta, &why);
+    int failed = look < 0 || read_record(id, &meta, &r, &why);
     buf_fini(&meta);
-    if (!doc)
-        return 1;
-    const json_t *content = json_object_get(doc, "content");
-    char want[65] = "";
-    if (json_is_string(content))
-        (void)str_fmt(want, sizeof(want), "%s", json_string_value(content));
-    json_decref(doc);
-    if (!*want)
-        return 2;
-    int FD_AUTO fs = layers_fd(cache, id, e);
-    if (fs < 0)
-        return -1;
-    if (layers_measure(fs, &sum, e)) {
-        err_wrap(e, "layer %s is damaged", id);
-        return 1;
+    if (failed) {
+        if (e)
+            *e = why;
+        return why.errnum == EUCLEAN ? 1 : -1;
     }
-    if (strcmp(want, sum.digest) == 0)
-        return 0;
-    err_set(e, "internal",
-            "layer %s is damaged: its content has digest %.12s, %.12s when it "
-            "was made",
-            id, sum.digest, want);
-    return 1;
+    if (!*r.content || (*r.ids && strcmp(r.ids, ids_here()) != 0))
+        return 2;
+    int result = compare_content(cache, id, r.content, e);
+    if (result == 0 && look == 1)
+        mark_synced(cache, id, NULL); /* it has come from the disk */
+    return result;
 }
 
 int layers_aside(int cache, const char *id, char name[LAYERS_ASIDE_NAME],

@@ -1,10 +1,10 @@
 /* The store of read-only layers that sandboxes share. In the cache folder:
- *   layers/<id>/{fs/,meta.json}   complete, never changed
+ *   layers/<id>/{fs/,meta.json}   complete, never changed; synced: is on disk
  *   tmp/<name>/                   being made; locked while its maker lives
  *   leases/, roots/               who uses what: leases.h, layers_gc.h
  *   damaged/<id>.<time>/          layers that were found damaged
  * A layer appears by one rename with its meta.json inside: one without it does
- * not exist. Ids are 1 to 64 of [0-9a-z]. Uids on disk are unshifted (root). */
+ * not exist. Ids are 1 to 64 of [0-9a-z]. Owners on disk: see launcher.h. */
 #ifndef E2B_LAYERS_H
 #define E2B_LAYERS_H
 
@@ -37,8 +37,9 @@ int layers_remove(int cache, const char *id, struct err *e);
  * closes without layers_publish the next layers_sweep removes the folder. */
 int layers_tmp(int cache, char name[LAYERS_TMP_NAME], struct err *e);
 /* Turns tmp/<name>, which holds fs/, into the layer. meta_json (an object) gets
- * what the tree is: content (digest), size, files, top. If another maker was
- * first, this one is dropped and that is success. Slow: call it from a job. */
+ * what the tree is: content (digest), size, files, top, ids, boot. If another
+ * maker was first, this one is dropped and that is success. Slow: call it from
+ * a job. */
 int layers_publish(int cache, const char *name, const char *id,
                    const char *meta_json, struct err *e);
 /* Renames the finished folder upper_parent/upper in as the fs/ of a layer, as
@@ -53,17 +54,23 @@ struct layers_sum {
     int top;        /* entries of the root */
 };
 
-/* SHA-256 over the sorted tree below fs: path, type, mode, owner, size,
- * content, link target, device, capabilities, overlay's opaque mark; no times.
- * Slow: call it from a job. (layers_measure.c) */
+/* SHA-256 over the sorted tree below fs: path, type, mode, owner as a sandbox
+ * sees it, size, content, link target, device, capabilities, overlay's opaque
+ * mark; no times. Slow: call it from a job. (layers_measure.c) */
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
 
 /* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
- * there and its root has as many entries as when it was made. */
+ * there and its root has as many entries as when it was made; errnum is EUCLEAN
+ * when not, another where it could not be looked at. 1: it was made
+ * before this boot and perhaps never reached the disk: layers_verify it. */
 int layers_check(int cache, const char *id, const struct buf *meta,
                  struct err *e);
+/* Waits until the cache is on its disk and marks the layers as synced; for
+ * those that are gone this is nothing. Slow: call it from a job. */
+int layers_sync(int cache, const char *const *ids, int n, struct err *e);
 /* The whole content: 0 as it was made, 1 damaged (e says how), 2 its digest was
- * not recorded, -1 failed. Slow: call it from a job. */
+ * not recorded or is that of files with other ids (rootless.h), -1 failed.
+ * Slow: call it from a job. */
 int layers_verify(int cache, const char *id, struct err *e);
 /* Out of the way, for somebody to look at: name gets damaged/<id>.<time>. Where
  * it is mounted it stays. */

@@ -49,7 +49,7 @@ static int each(struct gc *g, const char *dir,
     }
     int failed = 0;
     for (struct dirent *n; !failed && (n = readdir(d));)
-        if (strcmp(n->d_name, ".") && strcmp(n->d_name, ".."))
+        if (strcmp(n->d_name, ".") != 0 && strcmp(n->d_name, "..") != 0)
             failed = fn(g, dir, n->d_name);
     closedir(d);
     return failed;
@@ -156,12 +156,15 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     struct buf meta = {0};
     struct err why = {0};
     int failed = 0;
-    if (layers_meta(g->cache, id, &meta, NULL) == 0) {
-        if (layers_check(g->cache, id, &meta, &why) == 0)
-            add_layer(g, id, &meta, built_on);
-        else if (layers_have(g->cache, id))
-            failed = set_aside(g, id, &why);
-    }
+    bool bad = layers_meta(g->cache, id, &meta, &why) != 0 ||
+               layers_check(g->cache, id, &meta, &why) < 0;
+    if (!bad)
+        add_layer(g, id, &meta, built_on);
+    else if (layers_have(g->cache, id))
+        /* One that cannot be read is none that may go. */
+        failed = why.errnum == EUCLEAN
+                     ? set_aside(g, id, &why)
+                     : err_set(g->err, why.kind, "%s", why.msg);
     buf_fini(&meta);
     return failed;
 }
@@ -198,18 +201,20 @@ static int gather(struct gc *g)
 
 static int verify_one(struct gc *g, const char *id)
 {
-    char name[48];
+    char name[48], salt[25];
     unsigned char random[12];
     struct err why = {0};
     str_random(random, sizeof(random));
-    memcpy(name, "verify-", 7);
-    str_hex(name + 7, random, sizeof(random));
+    str_hex(salt, random, sizeof(random));
+    (void)str_fmt(name, sizeof(name), "verify-%s", salt);
     int FD_AUTO lease = leases_take(g->cache, name, &id, 1, g->err);
     if (lease < 0)
         return -1;
     int result = layers_verify(g->cache, id, &why), failed = 0;
     if (result == 1 && layers_have(g->cache, id))
         failed = set_aside(g, id, &why);
+    else if (result < 0 && layers_have(g->cache, id))
+        failed = err_set(g->err, why.kind, "%s", why.msg);
     g->r->checked += result == 0 || result == 1;
     g->r->unchecked += result == 2;
     leases_forget(g->cache, name);

@@ -41,7 +41,7 @@ static layer *parent_of(const struct plan *p, const layer *l)
 static void link_parents(struct plan *p)
 {
     for (size_t i = 0; i < p->n; i++) {
-        layer key;
+        layer key = {.bytes = 0};
         memcpy(key.id, p->v[i].parent, sizeof(key.id));
         if (*key.id)
             p->parent[i] = bsearch(&key, p->v, p->n, sizeof(*p->v), by_id);
@@ -90,7 +90,7 @@ uint64_t layers_gc_plan(struct layers_gc_layer *v, size_t n, uint64_t other,
                         uint64_t max)
 {
     struct plan p = {v, n, mem_array(n + 1, sizeof(layer *))};
-    layer **free_ones = mem_array(n + 1, sizeof(*free_ones));
+    layer **free_ones = mem_array(n + 1, sizeof(layer *));
     size_t count = 0;
     uint64_t total = 0;
     if (n)
@@ -106,7 +106,7 @@ uint64_t layers_gc_plan(struct layers_gc_layer *v, size_t n, uint64_t other,
             free_ones[count++] = &v[i];
     }
     if (count)
-        qsort(free_ones, count, sizeof(*free_ones), by_use);
+        qsort(free_ones, count, sizeof(layer *), by_use);
     for (size_t i = 0; i < count && (total > max || other > max - total); i++) {
         free_ones[i]->why = LAYERS_GC_OVER;
         total -= free_ones[i]->bytes;

@@ -5,9 +5,12 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +26,7 @@ struct walk {
     struct hash *hash;
     struct layers_sum *sum;
     struct err *err;
+    uint32_t shift; /* of owners on disk */
 };
 
 static int by_name(const void *a, const void *b)
@@ -71,16 +75,33 @@ static int walk_link(struct walk *w, int dir, const char *name)
     return 0;
 }
 
+/* Capabilities say whose root they are for: the sandbox's own is left out, as
+ * inside. */
+static size_t plain_caps(const struct walk *w, unsigned char *caps, size_t n)
+{
+    struct vfs_ns_cap_data c;
+    if (n != sizeof(c))
+        return n;
+    memcpy(&c, caps, sizeof(c));
+    if ((le32toh(c.magic_etc) & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3 ||
+        le32toh(c.rootid) != w->shift)
+        return n;
+    c.magic_etc = htole32((le32toh(c.magic_etc) & ~VFS_CAP_REVISION_MASK) |
+                          VFS_CAP_REVISION_2);
+    memcpy(caps, &c, sizeof(c));
+    return sizeof(struct vfs_cap_data);
+}
+
 static int walk_file(struct walk *w, int dir, const char *name)
 {
-    char caps[64];
+    unsigned char caps[64];
     int FD_AUTO fd = openat(
         dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return err_errno(w->err, NULL, "%s", name);
     ssize_t n = fgetxattr(fd, "security.capability", caps, sizeof(caps));
     if (n > 0)
-        hash_update(w->hash, caps, (size_t)n);
+        hash_update(w->hash, caps, plain_caps(w, caps, (size_t)n));
     return hash_fd(w->hash, fd, w->err) ? err_wrap(w->err, "%s", name) : 0;
 }
 
@@ -95,7 +116,8 @@ static int walk_entry(struct walk *w, int dir, const char *name, int depth)
     w->sum->bytes += (uint64_t)st.st_blocks * 512 / (folder ? 1 : st.st_nlink);
     char line[160];
     (void)str_fmt(line, sizeof(line), "%o %u:%u %lld %u:%u", st.st_mode,
-                  (unsigned)st.st_uid, (unsigned)st.st_gid,
+                  (unsigned)st.st_uid - w->shift,
+                  (unsigned)st.st_gid - w->shift,
                   folder ? 0LL : (long long)st.st_size, major(st.st_rdev),
                   minor(st.st_rdev));
     hash_update(w->hash, name, strlen(name) + 1);
@@ -142,6 +164,9 @@ int layers_measure(int fs, struct layers_sum *sum, struct err *e)
     if (dir < 0)
         return err_errno(e, NULL, "cannot read a layer");
     struct walk w = {.hash = hash_new(), .sum = sum, .err = e};
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    w.shift = ids.idmap ? 0 : ids.first;
     memset(sum, 0, sizeof(*sum));
     int failed = walk_dir(&w, dir, 0);
     if (!failed)

@@ -118,27 +118,32 @@ static void add_lines(struct leases *l, char *text)
     }
 }
 
-static int read_one(int dir, const char *name, struct leases *l, struct err *e)
+static int read_items(int fd, struct leases *l, struct err *e)
 {
-    int FD_AUTO fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(e, NULL, "lease %s", name);
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        unlinkat(dir, name, 0); /* nobody has it open */
-        return 0;
-    }
     struct stat st;
     if (fstat(fd, &st) || st.st_size > FILE_MAX)
-        return err_set(e, "internal", "lease %s cannot be read", name);
+        return err_set(e, "internal", "it cannot be read");
     char *text = mem_alloc((size_t)st.st_size + 1);
-    if (fd_read_all(fd, text, (size_t)st.st_size, e) < 0) {
-        free(text);
-        return err_wrap(e, "lease %s", name);
-    }
-    l->living++;
-    add_lines(l, text);
+    int failed = fd_read_all(fd, text, (size_t)st.st_size, e) < 0;
+    if (!failed)
+        add_lines(l, text);
     free(text);
-    return 0;
+    l->living++;
+    return failed ? -1 : 0;
+}
+
+static int read_one(int dir, const char *name, struct leases *l, struct err *e)
+{
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, NULL, "lease %s", name);
+    int failed = 0;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(dir, name, 0); /* nobody else has it open */
+    else if (read_items(fd, l, e))
+        failed = err_wrap(e, "lease %s", name);
+    fd_close(&fd);
+    return failed;
 }
 
 static int by_text(const void *a, const void *b)

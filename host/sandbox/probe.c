@@ -8,12 +8,16 @@
 #include <linux/mount.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -176,5 +180,138 @@ int probe_space(const char *dir, uint64_t *bytes, struct err *e)
     if (statvfs(dir, &v) < 0)
         return err_errno(e, NULL, "%s", dir);
     *bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    return 0;
+}
+
+/* ---- an ordinary user ------------------------------------------------------
+ */
+
+/* What the child of probe_rootless writes. */
+struct report {
+    struct probe_rootless found;
+    struct err err; /* kind is a pointer of this program's: valid here, too */
+    bool entered;
+};
+
+static const char *mount_all(void)
+{
+    static const char *const dirs[] = {"l", "u", "w", "r", "p", "s"};
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", "/tmp", "tmpfs", 0, NULL) < 0 || chdir("/tmp") < 0)
+        return "tmpfs";
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs); i++)
+        if (mkdir(dirs[i], 0755) < 0)
+            return "tmpfs";
+    if (mount("overlay", "r", "overlay", 0,
+              "lowerdir=l,upperdir=u,workdir=w,userxattr") < 0)
+        return "overlay";
+    if (mount("proc", "p", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        return "proc";
+    if (mount("sysfs", "s", "sysfs",
+              MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL) < 0)
+        return "sysfs";
+    return NULL;
+}
+
+/* In a child of its own: the new process namespace begins with it. */
+static void try_mounts(int out)
+{
+    char text[sizeof(((struct probe_rootless *)0)->failed)] = "";
+    const char *what = mount_all();
+    if (what)
+        str_fmt(text, sizeof(text), "%s cannot be mounted: %s", what,
+                strerrordesc_np(errno));
+    _exit(write(out, text, sizeof(text)) == sizeof(text) ? 0 : 1);
+}
+
+static int mounts_of(struct probe_rootless *found, struct err *e)
+{
+    int pipe[2];
+    if (unshare(CLONE_NEWPID | CLONE_NEWNET) < 0)
+        return err_errno(e, "unsupported", "process and network namespaces");
+    if (fd_pipe(pipe, e) < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        try_mounts(pipe[1]);
+    fd_close(&pipe[1]);
+    ssize_t n =
+        fd_read_all(pipe[0], found->failed, sizeof(found->failed), NULL);
+    fd_close(&pipe[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return n == (ssize_t)sizeof(found->failed)
+               ? 0
+               : err_set(e, "internal", "the trial was killed");
+}
+
+/* What newuidmap complains of is in why, too. */
+static void be_silent(void)
+{
+    FD_AUTO int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null >= 0)
+        (void)dup2(null, STDERR_FILENO);
+}
+
+static void enter_and_tell(int out)
+{
+    be_silent();
+    struct report r = {.entered = false};
+    struct rootless_ids ids;
+    if (rootless_enter(r.found.why, sizeof(r.found.why), &r.err) == 0 &&
+        mounts_of(&r.found, &r.err) == 0) {
+        rootless_ids(&ids);
+        r.found.grade = ids.grade;
+        r.entered = true;
+    }
+    _exit(write(out, &r, sizeof(r)) == sizeof(r) ? 0 : 1);
+}
+
+int probe_rootless(struct probe_rootless *out, struct err *e)
+{
+    int pipe[2];
+    struct report r;
+    memset(&r, 0, sizeof(r));
+    if (fd_pipe(pipe, e) < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        enter_and_tell(pipe[1]);
+    fd_close(&pipe[1]);
+    ssize_t n = fd_read_all(pipe[0], &r, sizeof(r), NULL);
+    fd_close(&pipe[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (n != (ssize_t)sizeof(r))
+        return err_set(e, "internal", "the trial was killed");
+    if (!r.entered) {
+        *e = r.err;
+        return -1;
+    }
+    *out = r.found;
+    return 0;
+}
+
+int probe_fs_type(const char *dir, char *name, size_t cap, struct err *e)
+{
+    static const struct {
+        unsigned long magic;
+        const char *name;
+    } known[] = {
+        {EXT4_SUPER_MAGIC, "ext4"},         {BTRFS_SUPER_MAGIC, "btrfs"},
+        {XFS_SUPER_MAGIC, "xfs"},           {TMPFS_MAGIC, "tmpfs"},
+        {OVERLAYFS_SUPER_MAGIC, "overlay"}, {NFS_SUPER_MAGIC, "nfs"},
+        {FUSE_SUPER_MAGIC, "fuse"},         {SMB2_SUPER_MAGIC, "cifs"},
+        {CIFS_SUPER_MAGIC, "cifs"},         {V9FS_MAGIC, "9p"},
+        {MSDOS_SUPER_MAGIC, "vfat"},        {ECRYPTFS_SUPER_MAGIC, "ecryptfs"}};
+    struct statfs s;
+    if (statfs(dir, &s) < 0)
+        return err_errno(e, NULL, "file system of %s", dir);
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (known[i].magic == ((unsigned long)s.f_type & 0xffffffff)) {
+            str_fmt(name, cap, "%s", known[i].name);
+            return 0;
+        }
+    str_fmt(name, cap, "0x%lx", (unsigned long)s.f_type);
     return 0;
 }

@@ -8,11 +8,21 @@
 
 #include "seccomp_table.h"
 
-int seccomp_load_table(void)
+static int load(const struct sock_filter *filter, size_t bytes)
 {
     struct sock_fprog prog = {
-        .len = sizeof(SECCOMP_TABLE) / sizeof(*SECCOMP_TABLE),
-        .filter = (struct sock_filter *)(size_t)SECCOMP_TABLE,
+        .len = (unsigned short)(bytes / sizeof(*filter)),
+        .filter = (struct sock_filter *)(size_t)filter,
     };
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0);
+}
+
+int seccomp_load_table(void)
+{
+    return load(SECCOMP_TABLE, sizeof(SECCOMP_TABLE));
+}
+
+int seccomp_load_fakes(void)
+{
+    return load(SECCOMP_FAKES, sizeof(SECCOMP_FAKES));
 }

@@ -1,11 +1,15 @@
-/* Build-time program: prints the system call filter as a C table.
+/* Build-time program: prints the system call filters as C tables.
  *
  * Every call whose number is over LAST_KNOWN answers ENOSYS, so the set that
  * DENIED was read against is closed; programs then take their older way.
  * Refused is what Docker's default profile refuses to a container without
  * CAP_SYS_ADMIN, and socket families that nothing in a sandbox needs. clone3
  * answers ENOSYS, because its flags lie in memory a filter cannot read: libc
- * falls back to clone, whose flags are filtered. */
+ * falls back to clone, whose flags are filtered.
+ *
+ * The second table is for namespaces with one id only: what would change owners
+ * or ids, or make a device, does nothing and says that it went well, or dpkg
+ * and tar could not work there. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -17,6 +21,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LAST_KNOWN = 456 }; /* futex_requeue; numbers from 424 on are common */
@@ -43,6 +48,11 @@ static const char *const DENIED[] = {
     /* gone or never there */
     "_sysctl", "afs_syscall", "getpmsg", "nfsservctl", "putpmsg", "security",
     "tuxcall", "uselib", "vserver"};
+
+static const char *const FAKED[] = {
+    "chown",    "fchown",   "lchown",    "fchownat",  "setuid",
+    "setgid",   "setreuid", "setregid",  "setresuid", "setresgid",
+    "setfsuid", "setfsgid", "setgroups", "capset"};
 
 enum {
     NEW_NAMESPACES = 0x7e020000, /* NS CGROUP UTS IPC USER PID NET */
@@ -153,6 +163,41 @@ static int print_rules(void)
     return 0;
 }
 
+/* A device node; pipes and sockets are made. */
+static void fake_device(const char *name, int mode_arg)
+{
+    bool big = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+    int nr = seccomp_syscall_resolve_name(name);
+    if (nr < 0)
+        return;
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, (uint32_t)nr);
+    load(offsetof(struct seccomp_data, args) + 8 * (size_t)mode_arg +
+         (big ? 4 : 0));
+    instruction(BPF_ALU | BPF_AND | BPF_K, 0, 0, S_IFMT);
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, S_IFCHR);
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, S_IFBLK);
+    answer(SECCOMP_RET_ERRNO);
+    answer(SECCOMP_RET_ALLOW);
+}
+
+static void print_fakes(void)
+{
+    load(offsetof(struct seccomp_data, arch));
+    instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, seccomp_arch_native());
+    answer(SECCOMP_RET_KILL_PROCESS);
+    load(offsetof(struct seccomp_data, nr));
+    for (size_t i = 0; i < sizeof(FAKED) / sizeof(*FAKED); i++) {
+        int nr = seccomp_syscall_resolve_name(FAKED[i]);
+        if (nr < 0)
+            continue;
+        instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, (uint32_t)nr);
+        answer(SECCOMP_RET_ERRNO);
+    }
+    fake_device("mknod", 1);
+    fake_device("mknodat", 2);
+    answer(SECCOMP_RET_ALLOW);
+}
+
 int main(void)
 {
     printf("/* Made by seccomp_gen. */\n"
@@ -160,6 +205,9 @@ int main(void)
     print_conditions();
     if (print_rules() < 0)
         return 1;
+    printf("};\n"
+           "static const struct sock_filter SECCOMP_FAKES[] = {\n");
+    print_fakes();
     printf("};\n");
     return fflush(stdout) ? 1 : 0;
 }

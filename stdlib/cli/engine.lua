@@ -1,8 +1,10 @@
 -- e2blua engine: the embedded engine of this home. `engine serve HOME CACHE` is
 -- the daemon itself, started by engine.client; see cli.lib.main.
+local Error = require "e2b.error"
 local client = require "engine.client"
 local out = require "cli.lib.out"
 local paths = require "engine.paths"
+local process = require "e2b_process"
 local program = require "e2b.program"
 local task = require "e2b_task"
 
@@ -25,6 +27,9 @@ function M.define(p)
     c:flag("--dry-run", "Only says what would go.")
     c:flag("--verify", "Reads all layers; those whose content has changed are set aside, to be" ..
         " made again by the next build.")
+    p:command("unshare", "Runs a command with the rights that an ordinary user's engine has over" ..
+        " the files of sandboxes, to look at them or to remove them.")
+        :argument("command", "The command and its arguments."):args("+"):argname("<command>")
 end
 
 local function status(p)
@@ -47,6 +52,9 @@ local function status(p)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
     print("image    " .. image)
+    if s.note then
+        print("note     " .. s.note)
+    end
     if s.notice then
         print("notice   " .. s.notice)
     end
@@ -79,6 +87,10 @@ end
 
 local function collect(p, args)
     local gc = require "engine.gc" -- the other actions do without SQLite and all
+    if process.uid() ~= 0 then -- layers have files of all the user's ids; no thread runs yet
+        Error.check(require("e2b_engine").rootless_enter())
+    end
+    require("engine.rootless").enter(p) -- the layers' files are others'
     local max = gc.limit()
     if args.max then
         max = gc.parse(args.max, "--max")
@@ -109,6 +121,22 @@ local function collect(p, args)
     return #report.damaged > 0 and 1 or 0
 end
 
+local function unshare(p, words)
+    require("engine.rootless").enter(p)
+    local _, how, code = os.execute(require("e2b.template.shell").quote_all(words))
+    return how == "signal" and 128 + code or code
+end
+
+---All behind unshare is the command.
+---@param words string[]
+---@return string[]
+function M.prepare(words)
+    if words[1] == "unshare" and words[2] ~= "--" and (words[2] or ""):sub(1, 1) ~= "-" then
+        table.insert(words, 2, "--")
+    end
+    return words
+end
+
 function M.run(args)
     local p = paths.of()
     if args.action == "status" then
@@ -117,6 +145,8 @@ function M.run(args)
         return stop(p)
     elseif args.action == "gc" then
         return collect(p, args)
+    elseif args.action == "unshare" then
+        return unshare(p, args.command)
     end
     return logs(p, args.follow)
 end

@@ -206,6 +206,7 @@ function Builds:make_layer(build, step, key, context)
     })
     E.boxes.remove_dir(dir)
     Error.check(ok, err)
+    table.insert(build.made, id)
     E.state:set("layer:" .. key, id)
     return id
 end
@@ -468,6 +469,7 @@ function Builds:start(template_id, build_id, request)
         memory_mb = row.memory_mb,
         tags = json.decode(row.spec).tags,
         request = request,
+        made = {}, -- ids of new layers
         forced = request.force == true,
         text = json.encode { request, row.cpu_count, row.memory_mb },
     }
@@ -487,7 +489,10 @@ function Builds:start(template_id, build_id, request)
         if build.lease then
             build.lease:release()
         end
-        gc.after_build(self.E)
+        if #build.made > 0 then
+            layers_of.sync(self.E.paths.cache, build.made)
+            gc.after_build(self.E)
+        end
     end)
 end
 

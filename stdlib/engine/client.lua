@@ -5,6 +5,7 @@ local fs = require "e2b_fs"
 local json = require "e2b_json"
 local paths = require "engine.paths"
 local process = require "e2b_process"
+local scope = require "engine.scope"
 local task = require "e2b_task"
 
 local M = {}
@@ -124,9 +125,12 @@ local function held(p)
     return not lock and not err
 end
 
-local function start(p)
-    local pid = Error.check(process.spawn_daemon(
-        { process.exe(), "engine", "serve", p.home, p.cache }, p.log, daemon_environment()))
+-- The status of the engine that was started behind the words; nil: it ended.
+local function launch(p, words)
+    for _, word in ipairs { process.exe(), "engine", "serve", p.home, p.cache } do
+        words[#words + 1] = word
+    end
+    local pid = Error.check(process.spawn_daemon(words, p.log, daemon_environment()))
     local deadline, wait = task.now() + START_SECONDS, 0.005
     while task.now() < deadline do
         local status = M.call(p, "GET", "/_engine/status", 5)
@@ -135,8 +139,7 @@ local function start(p)
         end
         -- One that finds another engine in this home ends at once.
         if not process.alive(pid) and not held(p) then
-            Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
-                log_tail(p), { remedy = "see " .. p.log })
+            return nil
         end
         task.sleep(wait)
         wait = math.min(wait * 1.5, 0.1)
@@ -144,6 +147,17 @@ local function start(p)
     Error.raise("timeout", ("the engine did not answer within %d s of its start; its log" ..
         " ends:\n  %s")
         :format(START_SECONDS, log_tail(p)), { deadline = "request", remedy = "see " .. p.log })
+end
+
+local function start(p)
+    local words = scope.words(scope.facts())
+    -- Without systemd it runs, too, if with fewer limits.
+    local status = #words > 0 and launch(p, words) or launch(p, {})
+    if not status then
+        Error.raise("internal", "the engine ended at its start; its log ends:\n  " ..
+            log_tail(p), { remedy = "see " .. p.log })
+    end
+    return status
 end
 
 local function refuse_to_replace(status, cause)

@@ -4,20 +4,30 @@ local Error = require "e2b.error"
 local engine = require "e2b_engine"
 local json = require "e2b_json"
 local log = require "engine.log"
+local task = require "e2b_task"
 
 local M = {}
 
----What is known of a layer; one that is damaged is set aside.
+local EUCLEAN <const> = 117
+
+---What is known of a layer; one that is damaged is set aside. Raises when it
+---cannot be read for another reason.
 ---@param cache string
 ---@param id string
 ---@return table|nil meta nil: there is none
 ---@return string|nil why it was damaged
 function M.meta(cache, id)
     local text, err = engine.layer_meta(cache, id)
-    if text then
+    local sound = text and not err
+    if text and err then -- unsure: made just before the machine stopped
+        sound, err = engine.layer_verify(cache, id)
+    end
+    if sound then
         return json.decode(text)
     elseif not err then
         return nil
+    elseif err.errno ~= EUCLEAN then -- it could not be read, which is not its fault
+        error(err, 0)
     end
     local name, failure = engine.layer_aside(cache, id)
     log.warn("%s; %s", err.message, name and ("set aside as %s/%s"):format(cache, name)
@@ -99,6 +109,19 @@ function M.write_roots(E, more)
     if not ok then
         log.error("the templates' layers are not noted in the cache: %s", err)
     end
+end
+
+---Sees to it that new layers are on the disk; until then the next boot reads them
+---once before it trusts them. Waits for nothing.
+---@param cache string
+---@param ids string[]
+function M.sync(cache, ids)
+    task.spawn_quiet(function()
+        local ok, err = engine.layers_sync(cache, ids)
+        if not ok then
+            log.error("layers are not on the disk: %s", err.message)
+        end
+    end)
 end
 
 ---A lease that keeps what it lists from collections, until it is released.

@@ -71,6 +71,16 @@ function Boxes:group_of(id)
     return "e2blua/" .. self.E.home_hash .. "/" .. id
 end
 
+-- What the launcher sets in their place is no limit of the whole.
+local function limits_note(missing)
+    local note = "limits that this machine cannot give: " .. missing
+    if missing:find "memory" or missing:find "pids" then
+        note = note .. "; each process alone is held to the memory, each of its users to the" ..
+            " number of processes"
+    end
+    return note
+end
+
 function Boxes:launch_process(box, spec)
     local E = self.E
     Error.check(fs.mkdirs(spec.dir, 448))
@@ -99,7 +109,7 @@ function Boxes:launch_process(box, spec)
     end
     if info.missing ~= "" then
         spec.doc.notes = spec.doc.notes or {}
-        table.insert(spec.doc.notes, "limits that this machine cannot give: " .. info.missing)
+        table.insert(spec.doc.notes, limits_note(info.missing))
     end
     if info.no_disk then
         spec.doc.notes = spec.doc.notes or {}
@@ -218,7 +228,7 @@ function Boxes:answer(record)
     }
 end
 
-local function new_record(build, want)
+local function new_record(build, want, note)
     local clocks = state.clocks()
     local record = {
         id = "i" .. state.random_id(20),
@@ -235,7 +245,7 @@ local function new_record(build, want)
             network = want.network,
             policy = { internet = want.internet },
             size = { cpu_count = build.cpu_count, memory_mb = build.memory_mb },
-            notes = {},
+            notes = { note },
             token = want.secure and wire.random(32) or nil,
             disk_mb = build.disk_mb,
         },
@@ -269,7 +279,7 @@ function Boxes:make(want, once)
     local E = self.E
     room.check(E, E.paths.boxes)
     local build = E.templates:resolve(want.template)
-    local record = new_record(build, want)
+    local record = new_record(build, want, self.E.note)
     local id = record.id
     record.doc.once = once
     local env = {}

@@ -16,6 +16,7 @@ local metrics = require "engine.metrics"
 local paths = require "engine.paths"
 local places = require "engine.places"
 local process = require "e2b_process"
+local rootless = require "engine.rootless"
 local routes = require "engine.routes"
 local sandboxes = require "engine.sandboxes"
 local start = require "engine.start"
@@ -51,6 +52,8 @@ function Engine:status()
         cache = self.paths.cache,
         uptime = task.now() - self.began,
         image = self.image,
+        grade = self.grade,
+        note = self.note,
         notice = self.notice,
         stopping = self.stopping or false,
     }
@@ -291,10 +294,15 @@ end
 ---@param cache string
 function M.run(home, cache)
     local p = paths.of(home, cache)
+    -- Before anything that may start a thread; with the lock, since it reads the
+    -- state. What is wrong with the home is said below.
+    local early = fs.stat(p.home) and select(2, pcall(lock_home, p))
+    local grade, reason = rootless.enter(p)
     make_folders(p)
     places.check(p)
-    local _ <close> = lock_home(p)
+    local _ <close> = type(early) == "userdata" and early or lock_home(p)
     local E = open(p)
+    E.grade, E.note = grade, rootless.note(grade, reason)
     local ready = engine.image_ready(p.cache)
     if ready then
         E.templates:set_base(ready)
@@ -314,6 +322,9 @@ function M.run(home, cache)
     Error.check(server:add { unix = E.paths.socket })
     adopt.reach_all(E.boxes, adopted)
     log.info("engine %s serves on port %d, home %s", E.build_id, E.port, home)
+    if E.note then
+        log.warn("%s", E.note)
+    end
     E.image_maker = not ready and task.spawn_quiet(make_image, E)
     local reaper = task.spawn_quiet(E.boxes.reap, E.boxes)
     local meter = task.spawn_quiet(metrics.watch, E.boxes)

@@ -111,7 +111,8 @@ function M.kill(identity) end
 
 ---@param cache string
 ---@param id string
----@return string? json  nil when there is no such layer
+---@return string? json  nil when there is no such layer, or a damaged one
+---@return boolean|e2b.Error|nil unsure  to be verified; or how it is damaged
 function M.layer_meta(cache, id) end
 
 --- The tree folder/upper becomes a layer.
@@ -164,6 +165,20 @@ function M.lease_forget(cache, name) end
 ---@return e2b.Error? err
 function M.gc(cache, opts) end
 
+--- Reads all of a layer; one without a digest on record counts as good.
+---@param cache string
+---@param id string
+---@return true? ok
+---@return e2b.Error? err
+function M.layer_verify(cache, id) end
+
+--- Waits until the layers are on the disk.
+---@param cache string
+---@param ids string[]
+---@return true? ok
+---@return e2b.Error? err
+function M.layers_sync(cache, ids) end
+
 --- Sets a damaged layer aside.
 ---@param cache string
 ---@param id string
@@ -201,6 +216,13 @@ function M.fd_room(n) end
 ---@return e2b.Error? err
 function M.strays(prefix) end
 
+--- Who answers on a socket, if it is pid 1 of a sandbox.
+---@param run_dir string
+---@param name string
+---@return integer? pid
+---@return integer? start_time
+function M.stray_at(run_dir, name) end
+
 --- Makes the base image.
 ---@class e2b_engine.Maker
 local Maker = {}
@@ -221,9 +243,33 @@ function Maker:stop() end
 ---@return e2b_engine.Maker
 function M.image_maker() end
 
+--- The ids that sandboxes have: of the machine's root, of a user's range, one only.
+---@alias e2b_engine.Grade "root"|"range"|"one"
+
 ---@param cache string
+---@param grade? e2b_engine.Grade  default this process's
 ---@return string? id  of the layer
-function M.image_ready(cache) end
+function M.image_ready(cache, grade) end
+
+---@param grade? e2b_engine.Grade
+---@return string? id  of the base image's layer, made or not
+---@return e2b.Error? err
+function M.image_id(grade) end
+
+--- Makes this process, which must have one thread, root of a user namespace; nothing for root.
+---@return string? why  the grade is "one", or ""
+---@return e2b.Error? err
+function M.rootless_enter() end
+
+--- The same, of the namespace that holds a living sandbox of an earlier engine.
+---@param pid integer
+---@param start_time integer
+---@return true? ok
+---@return e2b.Error? err
+function M.rootless_join(pid, start_time) end
+
+---@return e2b_engine.Grade
+function M.rootless_grade() end
 
 ---@return true? ok
 ---@return e2b.Error? err
@@ -237,6 +283,17 @@ function M.probe_idmap(dir) end
 ---@return true? ok
 ---@return e2b.Error? err
 function M.probe_nf_tables() end
+
+--- What an ordinary user's engine would get here.
+---@return {grade: e2b_engine.Grade, why: string, failed: string|nil}? found  failed: of what a
+--- sandbox mounts
+---@return e2b.Error? err
+function M.probe_rootless() end
+
+---@param dir string
+---@return string? name  of its file system, as "ext4"
+---@return e2b.Error? err
+function M.probe_fs_type(dir) end
 
 ---@param dir string
 ---@return integer? bytes  free for this user

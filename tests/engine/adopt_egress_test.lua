@@ -42,11 +42,7 @@ local function create(on, allowed)
 end
 
 local function kill_engine(on)
-    local pid = rig.info(on.home).pid
-    os.execute("kill -9 " .. pid)
-    child.await("the engine does not die", 5, function()
-        return not process.alive(pid)
-    end)
+    rig.kill_engine(on.home)
 end
 
 local function sh(sandbox, command)
@@ -85,12 +81,14 @@ t.test("the names of a sandbox go with it", function()
     local sandbox = create(on)
     address(sandbox, "first.test")
     local function names()
+        kill_engine(on)
         local store = assert(require("e2b_engine").store(on.home.paths.db))
         local rows = assert(store:query("SELECT name FROM names"))
         store:close()
         return rows
     end
     t.eq(names(), { { name = "first.test" } })
+    on.start()
     sandbox:kill()
     t.eq(names(), {})
 end)

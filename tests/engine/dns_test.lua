@@ -16,6 +16,7 @@ local NAMES <const>, SERVER <const> = "127.77.53.1", "127.77.30.1"
 
 -- An engine that asks the bad server.
 local function engine()
+    rig.needs_root()
     local home, dir = rig.home(), t.tmpdir()
     local names = child.start({ "/usr/bin/python3", "tests/lib/dns_server.py", NAMES },
         { dir = fs.cwd() })

@@ -54,6 +54,9 @@ local function serve(req)
 end
 
 local function server(port, host)
+    if port and port < 1024 then
+        rig.needs_root()
+    end
     local s = assert(httpd.listen { host = host or SERVER, port = port or 0, handler = serve })
     t.cleanup(function()
         s:close()

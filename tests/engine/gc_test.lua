@@ -20,9 +20,10 @@ local function new_cache()
     local cache = t.tmpdir() .. "/cache"
     local base = assert(engine.image_ready(shared))
     assert(fs.mkdirs(cache .. "/layers", 448))
-    local code, out = child.start { "cp", "-al", shared .. "/layers/" .. base,
-        cache .. "/layers/" .. base }:wait(60)
-    t.eq(code, 0, out)
+    rig.as_owner("cp", "-al", shared .. "/layers/" .. base, cache .. "/layers/" .. base)
+    t.cleanup(function()
+        rig.as_owner("rm", "-rf", cache)
+    end)
     return cache, base
 end
 
@@ -200,7 +201,7 @@ t.test("a layer whose content has changed is set aside by --verify and built aga
         t.eq(nonce_of(o, "hurt"), "aaa\na")
         code, out = run(home, "engine", "gc", "--verify")
         t.eq(code, 0, out)
-        t.match(out, "verified 2 layers, 0 damaged, 1 without")
+        t.match(out, "verified %d layers, 0 damaged")
     end)
 
 t.test("a layer that lost entries of its root is found at its use, and built again",
@@ -217,6 +218,34 @@ t.test("a layer that lost entries of its root is found at its use, and built aga
         local log = build(o, "aaa", "hurt")
         t.eq(world.cached(log), { "new", "CACHED" }, "what it made is the same, byte by byte")
         t.eq(nonce_of(o, "hurt"), "aaa\na")
+    end)
+
+t.test("a layer that a power cut may have torn is read once before it is trusted",
+    { timeout = 90 }, function()
+        local cache, base = new_cache()
+        local home = new_home(cache)
+        local o = options(home)
+        build(o, "aaa", "torn")
+        local id = layer_with(cache, base, "home/user/blob")
+        local dir = cache .. "/layers/" .. id
+        child.await("it is not synced", 20, function()
+            return fs.stat(dir .. "/synced")
+        end)
+        os.remove(dir .. "/synced")
+        local meta = fs.read_file(dir .. "/meta.json")
+        local function boot(digit)
+            assert(fs.write_file(dir .. "/meta.json",
+                (meta:gsub('("boot":"' .. ("."):rep(35) .. ").", "%1" .. digit))))
+        end
+        boot(meta:find('"boot":"' .. ("."):rep(35) .. "0") and 1 or 0)
+        t.eq(nonce_of(o, "torn"), "aaa\na")
+        t.ok(fs.stat(dir .. "/synced"), "it was not looked at")
+        os.remove(dir .. "/synced")
+        assert(io.open(dir .. "/fs/home/user/blob", "w")):close()
+        local e = t.raises("sandbox", Sandbox.create, "torn", o)
+        t.match(e.message, "layer " .. id .. " is damaged: its content has digest")
+        build(o, "aaa", "torn")
+        t.eq(nonce_of(o, "torn"), "aaa\na")
     end)
 
 t.test("a layer made anew with another content is not mixed with what stood on the old one",

@@ -283,7 +283,7 @@ t.test("a destroyed state is kept aside; key and port stay, sandboxes are found 
         t.eq(rig.info(home).api_key, before.api_key)
         local text = rig.log(home)
         t.match(text, "state%.db is damaged .*it is kept as .*state%.db%.damaged%-%d+T%d+Z")
-        t.match(text, "the state does not know sandbox " .. sandbox.sandbox_id)
+        t.match(text, "removing " .. sandbox.sandbox_id)
         t.raises("sandbox_not_found", Sandbox.get_info, sandbox.sandbox_id, o)
         t.eq(fs.list(home.paths.boxes), {})
         local _, status = child.start({ process.exe(), "engine", "status" },

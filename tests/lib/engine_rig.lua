@@ -82,12 +82,18 @@ function M.needs_limits(sandbox)
     end
 end
 
+--- Where the groups of engines begin, below a mount: "e2blua/", or in one given to this user.
+---@return string
+function M.groups()
+    return (os.getenv "E2BLUA_TEST_GROUP" or "") .. "e2blua/"
+end
+
 --- The folder of a sandbox's cgroup, by v1's or v2's layout.
 ---@param id string
 ---@param controller string
 ---@param home? table default that of $E2BLUA_HOME
 function M.group_of(id, controller, home)
-    local name = "e2blua/" .. hash.sha256((home and home.paths or paths.of()).home):sub(1, 12) ..
+    local name = M.groups() .. hash.sha256((home and home.paths or paths.of()).home):sub(1, 12) ..
         "/" .. id
     for _, root in ipairs { "/sys/fs/cgroup/" .. controller, "/sys/fs/cgroup" } do
         if fs.stat(root .. "/" .. name) then
@@ -109,11 +115,66 @@ function M.pid_of(id, home)
     error("no pid 1 in " .. id)
 end
 
+--- Runs a command with the rights of the engine over layers; it must succeed.
+---@param ... string words
+function M.as_owner(...)
+    local words = { ... }
+    if process.uid() ~= 0 then
+        words = { process.exe(), "engine", "unshare", ... }
+    end
+    local code, out = child.start(words):wait(60)
+    t.eq(code, 0, out)
+end
+
+--- A PATH on which there is all but these.
+---@param ... string
+---@return string
+function M.path_without(...)
+    local dir, hidden = t.tmpdir(), {}
+    for _, name in ipairs { ... } do
+        hidden[name] = true
+    end
+    for _, from in ipairs { "/bin", "/usr/bin", "/usr/local/bin" } do
+        for _, name in ipairs(fs.list(from) or {}) do
+            if not hidden[name] then
+                os.execute(("ln -sfn %s/%s %s/%s"):format(from, name, dir, name))
+            end
+        end
+    end
+    return dir
+end
+
+--- Skips a test that only root can run.
+function M.needs_root()
+    if process.uid() ~= 0 then
+        t.skip "root"
+    end
+end
+
 --- Skips a test where no program can gain rights (a root made by bwrap).
 function M.needs_sudo()
     if fs.read_file("/proc/self/status"):find "\nNoNewPrivs:\t1\n" then
         t.skip "sudo"
     end
+end
+
+--- Waits until a process has ended. Who takes its status may let it lie for a while.
+---@param pid integer
+function M.gone(pid)
+    child.await("process " .. pid .. " lives on", 5, function()
+        local stat = fs.read_file("/proc/" .. pid .. "/stat")
+        return not stat or stat:find("%) [ZX] ")
+    end)
+end
+
+--- Kills the engine of a home; returns its pid.
+---@param home table
+---@return integer
+function M.kill_engine(home)
+    local pid = M.info(home).pid
+    os.execute("kill -9 " .. pid)
+    M.gone(pid)
+    return pid
 end
 
 local function add_names(out, dir)
@@ -144,9 +205,10 @@ function M.left(home)
             out[#out + 1] = "mount " .. line
         end
     end
-    local group = "e2blua/" .. hash.sha256(home.path):sub(1, 12)
+    local group = M.groups() .. hash.sha256(home.path):sub(1, 12)
     for _, name in ipairs(fs.list("/sys/fs/cgroup") or {}) do
-        for _, dir in ipairs { name .. "/" .. group, name == "e2blua" and group or nil } do
+        local unified = group:find(name .. "/", 1, true) == 1
+        for _, dir in ipairs { name .. "/" .. group, unified and group or nil } do
             if fs.stat("/sys/fs/cgroup/" .. dir) then
                 out[#out + 1] = "group " .. dir
             end

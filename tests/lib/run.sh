@@ -1,6 +1,7 @@
 #!/bin/sh
 # All tests: run.sh PROGRAM FILTER [C TESTS...]. C first, then Lua, then those
-# that need the engine; one closing line that counts all.
+# that need the engine; one closing line that counts all. E2BLUA_TEST_FILES: only
+# these Lua files. E2BLUA_TEST_USER=1: when root, an ordinary user repeats a part.
 program=$1 filter=$2
 shift 2
 here=$(dirname "$0")
@@ -25,8 +26,8 @@ leftovers() {
     grep -s -A 20 Sanitizer "$tmp"/home/engine.log
     for dir in "$tmp"/home "$tmp"/*/home; do
         hash=$(printf %s "$dir" | sha256sum | cut -c1-12)
-        ls -d /sys/fs/cgroup/*/e2blua/"$hash" /sys/fs/cgroup/e2blua/"$hash" \
-            2>/dev/null
+        group=${E2BLUA_TEST_GROUP:-}e2blua/$hash
+        ls -d /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group" 2>/dev/null
         [ -z "$(ls "$dir/run" "$dir/boxes" 2>/dev/null | grep -v :)" ] ||
             ls -R "$dir/run" "$dir/boxes"
     done
@@ -66,10 +67,17 @@ section() { # command...
 }
 
 [ $# = 0 ] || section sh "$here/ctests.sh" "$@"
-section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
-    --filter "$filter" tests/lua
-section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
-    --filter "$filter" tests/engine
+lua_tests() { # files or folders...
+    section sh "$here/with_chromedriver.sh" "$program" "$here/run.lua" \
+        --filter "$filter" "$@"
+}
+if [ -n "${E2BLUA_TEST_FILES:-}" ]; then
+    # shellcheck disable=SC2086
+    lua_tests $E2BLUA_TEST_FILES
+else
+    lua_tests tests/lua
+    lua_tests tests/engine
+fi
 end_engines
 left=$(leftovers)
 # An engine's home is free a moment before its process has ended.
@@ -80,7 +88,9 @@ if [ -n "$left" ]; then
     printf 'FAILED: left behind by the engine tests\n%s\n' "$left"
     failed=$((failed + 1))
 fi
-if [ "$passed" = 0 ] && [ "$failed" = 0 ] && [ "$skipped" = 0 ]; then
+[ "${E2BLUA_TEST_USER:-}" != 1 ] || [ "$(id -u)" != 0 ] ||
+    section sh "$here/user.sh" "$program" "$filter" "$E2BLUA_CACHE"
+if [ "$passed$failed$skipped" = 000 ] && [ -z "${E2BLUA_TEST_FILES:-}" ]; then
     echo "no test has '$filter' in its path or name"
     failed=1
 fi

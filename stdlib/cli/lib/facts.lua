@@ -1,4 +1,5 @@
 -- What e2blua doctor looks at. Nothing is started, and nothing stays behind.
+local Error = require "e2b.error"
 local client = require "engine.client"
 local config_of = require "e2b.config"
 local engine = require "e2b_engine"
@@ -14,15 +15,24 @@ local M = {}
 ---@field backend_error? string
 ---@field backend_remedy? string
 ---@field uid integer
+---@field user string its name, or its number
 ---@field kernel string
 ---@field caps table<string, boolean>
 ---@field userns true|string
 ---@field max_userns integer
+---@field rootless? {grade: "range"|"one", why: string, failed: string|nil}|string what an ordinary
+--- user's engine would get, or why there would be none
+---@field newuidmap? string path
+---@field next_ids integer the first id that no user's range holds
+---@field no_new_privs boolean no program that this process starts gains rights
+---@field apparmor boolean it keeps user namespaces from programs without a profile
+---@field chroot boolean
+---@field fs_type string of the cache's file system
+---@field folder true|string whether the cache's folder can hold sandboxes
 ---@field overlay boolean
 ---@field idmap true|string
 ---@field nf_tables true|string
----@field cgroup1 table<string, boolean>
----@field cgroup2 table<string, boolean>
+---@field limits e2b_engine.Limits
 ---@field inotify_instances integer
 ---@field inotify_watches integer
 ---@field descriptors integer
@@ -61,27 +71,48 @@ function M.capabilities(hex)
     return have
 end
 
----Controllers by version, of the text of /proc/self/mountinfo.
----@param mountinfo string
----@param controllers fun(path: string): string the controllers of a v2 mount
----@return table<string, boolean> v1
----@return table<string, boolean> v2
-function M.cgroups(mountinfo, controllers)
-    local v1, v2 = {}, {}
-    for line in mountinfo:gmatch("[^\n]+") do
-        local where = line:match("^%S+ %S+ %S+ %S+ (%S+)")
-        local kind, options = line:match(" %- (cgroup2?) %S+ (%S+)")
-        if kind == "cgroup" then
-            for word in options:gmatch("[^,]+") do
-                v1[word] = true
-            end
-        elseif kind == "cgroup2" then
-            for word in controllers(where):gmatch("%S+") do
-                v2[word] = true
-            end
+---The first id behind every range of the texts of /etc/subuid and /etc/subgid.
+---@param ... string
+---@return integer
+function M.next_ids(...)
+    local free = 100000
+    for _, text in ipairs { ... } do
+        for first, count in text:gmatch("[^:\n]+:(%d+):(%d+)") do
+            free = math.max(free, math.tointeger(first) + math.tointeger(count))
         end
     end
-    return v1, v2
+    return free
+end
+
+---Whether the text of /proc/self/mountinfo is that of a chroot, whose root is no
+---mount.
+---@param mountinfo string
+---@return boolean
+function M.is_chroot(mountinfo)
+    for line in mountinfo:gmatch("[^\n]+") do
+        if line:match("^%S+ %S+ %S+ %S+ (%S+)") == "/" then
+            return false
+        end
+    end
+    return true
+end
+
+-- Of the user, by /etc/passwd.
+local function user_name(uid)
+    for name, id in read("/etc/passwd"):gmatch("([^:\n]+):[^:\n]*:(%d+):[^\n]*") do
+        if math.tointeger(id) == uid then
+            return name
+        end
+    end
+    return tostring(uid)
+end
+
+local function rootless(uid)
+    if uid == 0 then
+        return nil
+    end
+    local found, err = engine.probe_rootless()
+    return found or err.message
 end
 
 local function in_path(program)
@@ -126,12 +157,19 @@ function M.gather()
     local p = paths.of()
     local dir = existing(p.cache)
     local uid = process.uid()
-    local v1, v2 = M.cgroups(read("/proc/self/mountinfo"), function(path)
-        return read(path .. "/cgroup.controllers")
-    end)
     local status = client.status(p)
+    local without_root = rootless(uid)
     local f = {
         uid = uid,
+        user = user_name(uid),
+        rootless = without_root,
+        newuidmap = in_path("newuidmap"),
+        next_ids = M.next_ids(read("/etc/subuid"), read("/etc/subgid")),
+        no_new_privs = read("/proc/self/status"):find("\nNoNewPrivs:\t1\n", 1, true) ~= nil,
+        apparmor = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):find("^1") ~= nil,
+        chroot = M.is_chroot(read("/proc/self/mountinfo")),
+        folder = tried(engine.hostfs_check, "E2BLUA_CACHE", dir),
+        fs_type = engine.probe_fs_type(dir) or "unknown",
         kernel = read("/proc/sys/kernel/osrelease"):match("%S+") or "",
         caps = M.capabilities(read("/proc/self/status"):match("CapEff:%s*(%x+)") or "0"),
         userns = tried(engine.probe_userns),
@@ -139,8 +177,7 @@ function M.gather()
         overlay = overlay(),
         idmap = uid ~= 0 and "it needs root" or tried(engine.probe_idmap, dir),
         nf_tables = tried(engine.probe_nf_tables),
-        cgroup1 = v1,
-        cgroup2 = v2,
+        limits = Error.check(engine.limits()),
         inotify_instances = number("/proc/sys/fs/inotify/max_user_instances"),
         inotify_watches = number("/proc/sys/fs/inotify/max_user_watches"),
         descriptors = math.tointeger(tonumber(
@@ -148,7 +185,9 @@ function M.gather()
         space = engine.probe_space(dir) or 0,
         cache = p.cache,
         mmdebstrap = in_path("mmdebstrap"),
-        image = engine.image_ready(p.cache),
+        -- Of root and of a range it is the same.
+        image = engine.image_ready(p.cache,
+            type(without_root) == "table" and without_root.grade or "range"),
         engine = status,
         engine_current = status ~= nil and status.build_id == paths.build_id(),
         cas = engine.extra_cas() or 0,

@@ -31,14 +31,32 @@ function M.backend(f)
     return ok("backend: %s (%s)", name, f.why)
 end
 
+---Who the engine is. One that cannot be an ordinary user's is M.user_namespaces'
+---to say.
 ---@param f cli.Facts
----@return cli.Finding
+---@return cli.Finding|nil
 function M.root(f)
     if f.uid == 0 then
         return ok("root")
+    elseif type(f.rootless) ~= "table" then
+        return nil
+    elseif f.rootless.grade == "range" then
+        return ok("user %s, with a range of further ids", f.user)
     end
-    return worse("missing", ("user %d is not root"):format(f.uid), NO_SANDBOX,
-        "sudo e2blua ..., or a remote E2B by E2B_API_KEY")
+    local mend = "as root: apt-get install uidmap"
+    if f.newuidmap then
+        mend = ("as root: usermod --add-subuids %d-%d --add-subgids %d-%d %s"):format(f.next_ids,
+            f.next_ids + 65535, f.next_ids, f.next_ids + 65535, f.user)
+        if f.no_new_privs then
+            mend = "start e2blua where programs may gain rights: this process has no_new_privs" ..
+                " (systemd: NoNewPrivileges=no)"
+        elseif f.rootless.why:find("refused", 1, true) then
+            mend = "as root: chmod u+s " .. f.newuidmap .. " and newgidmap beside it"
+        end
+    end
+    return worse("warn", ("user %s has one id for sandboxes: %s"):format(f.user, f.rootless.why),
+        "in sandboxes every command runs as root, those of `user`, too, and every file is " ..
+        "root's: sudo, other users and programs with a user of their own do not work", mend)
 end
 
 ---@param f cli.Facts
@@ -60,17 +78,40 @@ function M.capabilities(f)
         "this is a container; start it with more rights (docker run --privileged)")
 end
 
+-- Where a user namespace cannot be had, and why: the first that applies.
+local function no_namespace(f, why)
+    if f.chroot then
+        return worse("missing", "this is a chroot: no user namespaces", NO_SANDBOX,
+            "start e2blua outside of it, or enter the folder by pivot_root (bwrap --bind DIR /)")
+    elseif f.max_userns == 0 then
+        return worse("missing", "user namespaces are switched off", NO_SANDBOX,
+            "as root: sysctl -w user.max_user_namespaces=15000")
+    elseif f.apparmor and f.uid ~= 0 then
+        return worse("missing", "AppArmor keeps user namespaces from ordinary users' programs",
+            NO_SANDBOX, "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+    end
+    return worse("missing", why, NO_SANDBOX, "as root: sysctl -w" ..
+        " kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000; in a container: " ..
+        "start it with --security-opt seccomp=unconfined, or with --privileged")
+end
+
 ---@param f cli.Facts
 ---@return cli.Finding
 function M.user_namespaces(f)
-    if f.userns == true then
-        return ok("user namespaces")
-    elseif f.max_userns == 0 then
-        return worse("missing", "user namespaces are switched off", NO_SANDBOX,
-            "sysctl -w user.max_user_namespaces=15000")
+    local r = f.rootless
+    if f.userns ~= true then
+        return no_namespace(f, tostring(f.userns))
+    elseif type(r) == "string" then
+        return no_namespace(f, r)
+    elseif r and r.failed then
+        if f.apparmor then
+            return no_namespace(f)
+        end
+        return worse("missing", "in a user namespace " .. r.failed, NO_SANDBOX,
+            "this is a container; start it with --security-opt systempaths=unconfined" ..
+            " --security-opt apparmor=unconfined, or with --privileged")
     end
-    return worse("missing", tostring(f.userns), NO_SANDBOX,
-        "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000")
+    return ok("user namespaces")
 end
 
 -- "6.1.0" -> 6.1 as comparable number
@@ -82,14 +123,28 @@ end
 ---@param f cli.Facts
 ---@return cli.Finding
 function M.overlay(f)
-    if version(f.kernel) < version("5.19") then
-        return worse("missing", ("kernel %s has no overlay of idmapped layers"):format(f.kernel),
-            NO_SANDBOX, "boot a kernel of 5.19 or later")
+    local need, what = "5.19", "of idmapped layers"
+    if f.uid ~= 0 then
+        need, what = "5.11", "in user namespaces"
+    end
+    if version(f.kernel) < version(need) then
+        return worse("missing", ("kernel %s has no overlay %s"):format(f.kernel, what),
+            NO_SANDBOX, ("boot a kernel of %s or later"):format(need))
     elseif not f.overlay then
         return worse("missing", "the kernel has no overlay file system", NO_SANDBOX,
-            "modprobe overlay")
+            "as root: modprobe overlay")
     end
     return ok("overlay (kernel %s)", f.kernel)
+end
+
+---@param f cli.Facts
+---@return cli.Finding
+function M.file_system(f)
+    if f.folder == true then
+        return ok("file system %s", f.fs_type)
+    end
+    return worse("missing", f.folder, NO_SANDBOX,
+        "set E2BLUA_HOME and E2BLUA_CACHE to folders on ext4, xfs, btrfs or tmpfs")
 end
 
 ---@param f cli.Facts
@@ -112,28 +167,34 @@ function M.nf_tables(f)
         return ok("nf_tables")
     end
     return worse("warn", tostring(f.nf_tables),
-        "sandboxes have no outgoing network", "modprobe nf_tables nft_redir")
+        "sandboxes have no outgoing network", "as root: modprobe nf_tables nft_redir")
 end
 
 ---@param f cli.Facts
 ---@return cli.Finding
 function M.cgroups(f)
     local limits = { cpu = "cpu", memory = "memory", pids = "number of processes",
-        freezer = "pausing" }
+        freeze = "pausing" }
     local lacking, lost = {}, {}
-    for _, name in ipairs { "cpu", "memory", "pids", "freezer" } do
-        local v2 = f.cgroup2[name] or name == "freezer" and next(f.cgroup2)
-        if not f.cgroup1[name] and not v2 then
+    for _, name in ipairs { "cpu", "memory", "pids", "freeze" } do
+        if not f.limits[name] then
             lacking[#lacking + 1] = name
             lost[#lost + 1] = limits[name]
         end
     end
-    local kind = next(f.cgroup1) and (next(f.cgroup2) and "v1 and v2" or "v1") or "v2"
     if #lacking == 0 then
-        return ok("cgroup controllers (%s)", kind)
+        return ok("cgroup controllers (v%d, %s)", f.limits.version, f.limits.where)
     end
-    return worse("warn", "no cgroup controllers for " .. table.concat(lacking, ", "),
-        "sandboxes run without limits of: " .. table.concat(lost, ", "),
+    local what = "no cgroup controllers for " .. table.concat(lacking, ", ")
+    if f.limits.why then
+        what = what .. ": " .. f.limits.why
+    end
+    local without = "sandboxes run without limits of: " .. table.concat(lost, ", ")
+    if not f.limits.memory or not f.limits.pids then
+        without = without .. "; each process alone is held to the sandbox's memory, each of its" ..
+            " users to its number of processes"
+    end
+    return worse("warn", what, without, f.limits.remedy or
         "mount -t cgroup2 none /sys/fs/cgroup, or boot with cgroup_enable=memory")
 end
 
@@ -145,7 +206,7 @@ function M.inotify(f)
     end
     return worse("warn", ("inotify allows %d instances and %d watches"):format(f.inotify_instances,
         f.inotify_watches), "watching folders fails in some sandboxes",
-        "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=65536")
+        "as root: sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=65536")
 end
 
 ---@param f cli.Facts
@@ -181,7 +242,7 @@ function M.mmdebstrap(f)
     end
     return worse(f.image and "note" or "missing", "there is no mmdebstrap",
         f.image and "the base image cannot be made anew" or "the base image cannot be made",
-        "apt-get install mmdebstrap")
+        "as root: apt-get install mmdebstrap")
 end
 
 ---@param f cli.Facts
@@ -223,8 +284,9 @@ end
 
 ---The findings in the order of M.all.
 M.ORDER = {
-    "backend", "root", "capabilities", "user_namespaces", "overlay", "idmap", "nf_tables",
-    "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image", "engine", "authorities",
+    "backend", "root", "capabilities", "user_namespaces", "overlay", "file_system", "idmap",
+    "nf_tables", "cgroups", "inotify", "descriptors", "space", "mmdebstrap", "image",
+    "engine", "authorities",
 }
 
 ---All findings about these facts. With a remote backend what this machine lacks

@@ -96,12 +96,12 @@ static void test_made(void **state)
     (void)state;
     script("echo 'I: downloading packages with apt...' >&2\n"
            "mkdir $root/etc; echo hello > $root/etc/motd\n");
-    assert_int_equal(image_base_id(same, &e), 0);
-    assert_false(image_base_ready(cache, id));
+    assert_int_equal(image_base_id(false, same, &e), 0);
+    assert_false(image_base_ready(cache, false, id));
     if (make(&t, id, &e))
         fail_msg("%s", e.msg);
     assert_string_equal(id, same);
-    assert_true(image_base_ready(cache, id));
+    assert_true(image_base_ready(cache, false, id));
     assert_non_null(strstr(t.text, "6 downloading packages\n"));
     assert_non_null(strstr(t.text, "100 ready\n"));
     int fd;
@@ -136,7 +136,7 @@ static void test_failed(void **state)
     script("exit 0\n");
     if (make(&t, id, &e))
         fail_msg("%s", e.msg);
-    assert_true(image_base_ready(cache, id));
+    assert_true(image_base_ready(cache, false, id));
 }
 
 static void test_stopped(void **state)

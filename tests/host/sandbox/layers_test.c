@@ -90,7 +90,7 @@ static void test_publish(void **state)
     assert_true(fd >= 0);
     assert_int_equal(layers_meta(cache, ID, &b, &e), 0);
     assert_non_null(strstr(b.data, "{\"id\":\"" ID "\",\"content\":\""));
-    assert_non_null(strstr(b.data, "\"files\":1,\"top\":1}"));
+    assert_non_null(strstr(b.data, "\"files\":1,\"top\":1,\"ids\":\"all\","));
     buf_clear(&b);
     assert_int_equal(layers_list(cache, &b, &e), 0);
     assert_string_equal(b.data, ID "\n");
@@ -272,6 +272,45 @@ static void test_verify(void **state)
     assert_non_null(strstr(e.msg, "layer " ID " is damaged: its content has"));
     put(cache, "layers/" ID "/meta.json", "{}");
     assert_int_equal(layers_verify(cache, ID, &e), 2);
+    put(cache, "layers/" ID "/meta.json",
+        "{\"content\":\"of other ids\",\"ids\":\"one\"}");
+    assert_int_equal(layers_verify(cache, ID, &e), 2);
+}
+
+/* As if the machine had been booted since: the last digit of the boot id. */
+static void boot_anew(void)
+{
+    struct buf meta = {0};
+    struct err e = {0};
+    assert_int_equal(layers_meta(cache, ID, &meta, &e), 0);
+    char *end = strstr(meta.data, "\"boot\":\"") + 8 + 35;
+    *end = *end == '0' ? '1' : '0';
+    put(cache, "layers/" ID "/meta.json", meta.data);
+    buf_fini(&meta);
+}
+
+static void test_unsynced(void **state)
+{
+    struct err e = {0};
+    const char *ids[] = {ID, "gone"};
+    (void)state;
+    publish("text");
+    assert_int_equal(check(&e), 0);
+    boot_anew();
+    assert_int_equal(check(&e), 1);
+    put(cache, "layers/" ID "/fs/file", ""); /* what a power cut leaves */
+    assert_int_equal(layers_verify(cache, ID, &e), 1);
+    assert_int_equal(check(&e), 1);
+    put(cache, "layers/" ID "/fs/file", "text");
+    assert_int_equal(layers_verify(cache, ID, &e), 0);
+    assert_int_equal(check(&e), 0); /* once is enough */
+    assert_int_equal(layers_remove(cache, ID, &e), 0);
+    publish("again");
+    assert_int_equal(layers_sync(cache, ids, 2, &e), 0);
+    boot_anew();
+    assert_int_equal(check(&e), 0);
+    ids[0] = "../x";
+    assert_int_equal(layers_sync(cache, ids, 1, &e), -1);
 }
 
 static void test_aside(void **state)
@@ -307,6 +346,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_digest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_check, setup, teardown),
         cmocka_unit_test_setup_teardown(test_verify, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_aside, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
