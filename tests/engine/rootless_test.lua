@@ -2,6 +2,7 @@
 -- what stands in for cgroups, and the grade with one user id.
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
+local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"
 local json = require "e2b_json"
@@ -129,4 +130,14 @@ t.test("gc removes layers whose files are others'", function()
     local code, out, err = run({ "engine", "gc", "--max", "0" }, { env = { E2BLUA_CACHE = cache } })
     t.eq(code, 0, out .. err)
     t.eq(fs.stat(layer), nil)
+end)
+
+t.test("the bundled app does its work", function()
+    needs_user()
+    local code, out = child.start({ process.exe(), "apps/calculator.lua", "--once" },
+        { env = { E2BLUA_MODEL = "offline" }, dir = fs.cwd() }):wait(50)
+    t.eq(code, 0, out)
+    for _, step in ipairs { "Write index.html", "Bash curl", "waiting for port 3000" } do
+        t.match(out, "\nok [^\n]*" .. step)
+    end
 end)
