@@ -141,3 +141,43 @@ t.test("the bundled app does its work", function()
         t.match(out, "\nok [^\n]*" .. step)
     end
 end)
+
+-- Shell commands as root of the user's ids.
+local function as_their_root(...)
+    local words = "set -e; " .. table.concat({ ... }, "; ")
+    local code, out = child.lua(([[
+        assert(require("e2b_engine").rootless_enter())
+        assert(os.execute(%q))]]):format(words)):wait(60)
+    t.eq(code, 0, out)
+end
+
+t.test("its cache is verified and collected, whichever of its ids the files belong to",
+    { timeout = 90 }, function()
+        needs_user()
+        local shared, home = paths.of().cache, rig.home()
+        local cache = home.path .. "-cache"
+        local base = assert(require("e2b_engine").image_ready(shared, "range"))
+        t.cleanup(function() -- not ours to remove
+            as_their_root("rm -rf " .. cache)
+        end)
+        as_their_root(("mkdir -p -m 700 %s/layers"):format(cache),
+            ("cp -al %s/layers/%s %s/layers"):format(shared, base, cache))
+        local env = { E2BLUA_HOME = home.path, E2BLUA_CACHE = cache }
+        local function e2blua(...)
+            local code, out, err = run({ ... }, { env = env, timeout = 60 })
+            t.eq(code, 0, out .. err)
+            return out
+        end
+        e2blua("-e", [[
+            local Template = require("e2b").Template
+            Template.build(Template():from_base_image():run_cmd("mkdir -m 700 /srv/x; " ..
+                "echo 1 >/srv/x/y; chmod 000 /srv/x/y; chown -R daemon /srv/x",
+                { user = "root" }), "collected")]])
+        t.match(e2blua("engine", "gc", "--verify"), "verified 2 layers, 0 damaged")
+        e2blua("template", "delete", "collected")
+        t.match(e2blua("engine", "gc", "--max", "1M"), "removed 1 layers")
+        t.eq(fs.list(cache .. "/layers"), { base })
+        t.eq(e2blua("-e", [[
+            local sbx <close> = require("e2b").Sandbox.create { allow_internet_access = false }
+            print(sbx.commands:run("echo on").stdout)]]), "on\n\n")
+    end)
