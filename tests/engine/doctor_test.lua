@@ -138,6 +138,17 @@ t.test("newuidmap's setuid bit", function()
     says(list, 0, "warn", "one id.*refused", "chmod u%+s")
 end)
 
+t.test("newgidmap's setuid bit alone", function()
+    rig.needs_root()
+    local list, code = doctor(as_user [[
+        f=$(mktemp)
+        cp /usr/bin/newgidmap $f
+        chmod 755 $f
+        mount --bind $f /usr/bin/newgidmap
+        rm $f]])
+    says(list, code, "missing", "newuidmap works, but newgidmap does not", "chmod u%+s")
+end)
+
 t.test("the gain of rights, by no_new_privs", function()
     local words = as_user()
     table.move({ "setpriv", "--no-new-privs" }, 1, 2, #words + 1, words)

@@ -42,8 +42,10 @@ rm -rf "$copy/home"
 state=$home/.local/state
 as_user mkdir -p "$state/e2blua"
 as_user chmod 700 "$state/e2blua"
+# Of two runs at once the second finds what the first has copied.
 for grade in range one; do
-    sh "$here/lend_base.sh" "$program" "$cache" "$user" "$state/e2blua/cache" $grade
+    flock -w 300 "$home" \
+        sh "$here/lend_base.sh" "$program" "$cache" "$user" "$state/e2blua/cache" $grade
 done
 
 # A clone in a closed folder, as /root, is not to be read by others.
@@ -56,7 +58,7 @@ files=$(grep -v '^#' tests/USER | grep -v /rootless_test | tr '\n' ' ')
 
 # A group of cgroups is the user's, as a systemd that delegates gives one; without,
 # rootless_test sees what is then.
-group=e2blua-user
+group=e2blua-user-$$
 mounts=$(awk '$3 == "cgroup2" && $2 == "/sys/fs/cgroup" ||
     $3 == "cgroup" && $4 ~ /(^|,)(cpu|cpuacct|memory|pids|freezer)(,|$)/ { print $2 }' /proc/mounts)
 for m in $mounts; do

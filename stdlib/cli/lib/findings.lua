@@ -101,6 +101,8 @@ function M.user_namespaces(f)
     local r = f.rootless
     if f.userns ~= true then
         return no_namespace(f, tostring(f.userns))
+    elseif type(r) == "string" and r:find("newgidmap", 1, true) then
+        return worse("missing", r, NO_SANDBOX, "as root: chmod u+s $(command -v newgidmap)")
     elseif type(r) == "string" then
         return no_namespace(f, r)
     elseif r and r.failed then
