@@ -23,7 +23,7 @@ static int l_meta(lua_State *L)
     int fd = -1;
     if (layers_open(cache, &fd, &e) < 0)
         return lutil_fail(L, &e);
-    if (!layers_have(fd, id)) {
+    if (!layers_have(fd, id) || !layers_ours(fd, id)) {
         fd_close(&fd);
         lua_pushnil(L);
         return 1;

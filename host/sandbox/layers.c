@@ -99,6 +99,17 @@ bool layers_have(int cache, const char *id)
            S_ISREG(st.st_mode);
 }
 
+bool layers_ours(int cache, const char *id)
+{
+    char path[128];
+    struct stat st;
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    layer_path(path, id, "/fs");
+    return ids.idmap || fstatat(cache, path, &st, AT_SYMLINK_NOFOLLOW) ||
+           (st.st_uid >= ids.first && st.st_uid - ids.first < ids.count);
+}
+
 static int missing(const char *id, struct err *e)
 {
     return err_set(e, "not_found",
@@ -113,6 +124,12 @@ int layers_fd(int cache, const char *id, struct err *e)
         return -1;
     if (!layers_have(cache, id))
         return missing(id, e);
+    if (!layers_ours(cache, id))
+        return err_set(e, "not_found",
+                       "layer %s belongs to ids that sandboxes do not have "
+                       "now (was /etc/subuid changed, or newuidmap?): build "
+                       "the template again, or remove layers/%s in the cache",
+                       id, id);
     layer_path(path, id, "/fs");
     int fd = openat(cache, path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)

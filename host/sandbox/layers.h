@@ -22,6 +22,9 @@ int layers_open(const char *cache, int *dirfd, struct err *e);
  * names of their own stays. Slow: call it from a job. */
 void layers_sweep(int cache);
 bool layers_have(int cache, const char *id);
+/* Its files belong to ids that sandboxes have now: an ordinary user's may have
+ * been made with another range, or with one id. */
+bool layers_ours(int cache, const char *id);
 /* O_PATH of fs/, the caller's. kind not_found. Takes no lease. */
 int layers_fd(int cache, const char *id, struct err *e);
 /* Notes that it was used now; best effort. */

@@ -52,6 +52,9 @@ local function status(p)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
     print("image    " .. image)
+    if s.note then
+        print("note     " .. s.note)
+    end
     if s.notice then
         print("notice   " .. s.notice)
     end

@@ -100,6 +100,7 @@ t.test("with one user id everything is root's, and that is said", function()
     local status = client.status(home.paths)
     t.eq(status.grade, "one")
     t.match(status.note, "newuidmap or newgidmap is missing")
+    t.match(select(2, run({ "engine", "status" }, { env = env })), "\nnote +one user id only")
     local o = rig.options(home)
     o.timeout, o.allow_internet_access = 60, false
     local sandbox = Sandbox.create(o)
@@ -112,8 +113,22 @@ t.test("with one user id everything is root's, and that is said", function()
     local build = { api_url = o.api_url, api_key = o.api_key, domain = o.domain }
     local template = Template():from_base_image():run_cmd("useradd bob && install -o bob " ..
         "/etc/hostname /srv/of-bob && mknod /srv/pipe p", { user = "root" })
-    Template.build(template, world.unique("one"), build)
+    local name = world.unique("one")
+    Template.build(template, name, build)
     t.match(json.encode(client.status(home.paths)), '"grade":"one"')
+    sandbox:close()
+    client.stop(home.paths)
+    -- newuidmap has come: what was built belongs to the wrong one.
+    o = rig.options(home)
+    t.eq(client.status(home.paths).grade, "range")
+    o.timeout, o.allow_internet_access = 60, false
+    local e = t.raises("sandbox", Sandbox.create, name, o)
+    t.match(e.message, "is not in .*build it again")
+    local log = select(2, world.build(template, name, { api_url = o.api_url, api_key = o.api_key,
+        domain = o.domain }))
+    t.eq(world.cached(log), { "new" })
+    local again <close> = Sandbox.create(name, o)
+    t.eq(again.commands:run("id -u; stat -c %U /srv/of-bob").stdout, "1000\nbob\n")
 end)
 
 t.test("gc removes layers whose files are others'", function()
@@ -129,6 +144,16 @@ t.test("gc removes layers whose files are others'", function()
     local code, out, err = run({ "engine", "gc", "--max", "0" }, { env = { E2BLUA_CACHE = cache } })
     t.eq(code, 0, out .. err)
     t.eq(fs.stat(layer), nil)
+end)
+
+t.test("the bundled app does its work", function()
+    needs_user()
+    local code, out = child.start({ process.exe(), "apps/calculator.lua", "--once" },
+        { env = { E2BLUA_MODEL = "offline" }, dir = fs.cwd() }):wait(50)
+    t.eq(code, 0, out)
+    for _, step in ipairs { "Write index.html", "Bash curl", "waiting for port 3000" } do
+        t.match(out, "\nok [^\n]*" .. step)
+    end
 end)
 
 -- Shell commands as root of the user's ids.
