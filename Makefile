@@ -210,7 +210,8 @@ $(B)/bench/probe: tests/bench/probe.c
 	@mkdir -p $(@D)
 	$(SAY) CC $@
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
-$(B)/tests/host/sandbox/launcher_test: | $(B)/tests/host/sandbox/inside
+$(B)/tests/host/sandbox/launcher_test $(B)/tests/host/sandbox/disk_test: | \
+	$(B)/tests/host/sandbox/inside
 $(B)/tests/host/envd/%: tests/host/envd/%.c $(B)/libenvd.a $(B)/libcore.a $(B)/libbase.a
 	@mkdir -p $(@D)
 	$(SAY) CC $@

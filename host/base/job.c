@@ -62,10 +62,16 @@ static void *work(void *arg)
         pthread_mutex_unlock(&p->lock);
         j->run(j);
         pthread_mutex_lock(&p->lock);
+        /* Whoever drains what is there already sees this one, too. */
+        bool tell = !p->done.first;
         queue_put(&p->done, j);
-        uint64_t one = 1;
-        ssize_t r = write(p->event, &one, sizeof(one));
-        (void)r;
+        pthread_mutex_unlock(&p->lock);
+        if (tell) {
+            uint64_t one = 1;
+            ssize_t r = write(p->event, &one, sizeof(one));
+            (void)r;
+        }
+        pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -130,8 +136,9 @@ void job_submit(struct job_pool *p, struct job *j)
 {
     pthread_mutex_lock(&p->lock);
     queue_put(&p->todo, j);
-    pthread_cond_signal(&p->more);
     pthread_mutex_unlock(&p->lock);
+    /* Only now: the worker would wake up to wait for the lock. */
+    pthread_cond_signal(&p->more);
 }
 
 unsigned job_drain(struct job_pool *p)

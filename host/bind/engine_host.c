@@ -1,11 +1,12 @@
 /* What of the host can fail under the engine, for Lua: hostfs_check(),
- * hostfs_room(), fd_room(), strays(). */
+ * hostfs_room(), fd_room(), strays(), stray_at(). */
 #include "base/fd.h"
 #include "engine.h"
 #include "lutil.h"
 #include "sandbox/hostfs.h"
 #include "sandbox/strays.h"
 
+#include <fcntl.h>
 #include <lauxlib.h>
 
 static int answer(lua_State *L, int r, const struct err *e)
@@ -70,12 +71,31 @@ static int l_strays(lua_State *L)
     return 1;
 }
 
+/* stray_at(run_dir, socket's name) -> pid, start_time | nil: who answers there,
+ * if it is pid 1 of a sandbox */
+static int l_stray_at(lua_State *L)
+{
+    const char *dir = lutil_check_text(L, 1);
+    const char *name = lutil_check_text(L, 2);
+    pid_t pid = 0;
+    uint64_t start = 0;
+    int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int failed = fd < 0 || strays_at(fd, name, &pid, &start);
+    fd_close(&fd);
+    if (failed) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushinteger(L, pid);
+    lua_pushinteger(L, (lua_Integer)start);
+    return 2;
+}
+
 void engine_host_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"hostfs_check", l_check},
-                                         {"hostfs_room", l_room},
-                                         {"fd_room", l_fd_room},
-                                         {"strays", l_strays},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"hostfs_check", l_check}, {"hostfs_room", l_room},
+        {"fd_room", l_fd_room},    {"strays", l_strays},
+        {"stray_at", l_stray_at},  {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

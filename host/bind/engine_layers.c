@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 /* layer_meta(cache, id) -> JSON text, unsure | nil when there is no such layer
- * | nil, error when it is damaged; unsure: layer_verify it */
+ * | nil, error (errno EUCLEAN: it is damaged); unsure: layer_verify it */
 static int l_meta(lua_State *L)
 {
     const char *cache = luaL_checkstring(L, 1);
@@ -23,13 +23,14 @@ static int l_meta(lua_State *L)
     int fd = -1;
     if (layers_open(cache, &fd, &e) < 0)
         return lutil_fail(L, &e);
-    if (!layers_have(fd, id) || layers_meta(fd, id, &json, &e) < 0) {
-        buf_fini(&json);
+    if (!layers_have(fd, id) || !layers_ours(fd, id)) {
         fd_close(&fd);
         lua_pushnil(L);
         return 1;
     }
-    int bad = layers_check(fd, id, &json, &e);
+    int bad = layers_meta(fd, id, &json, &e);
+    if (bad == 0)
+        bad = layers_check(fd, id, &json, &e);
     fd_close(&fd);
     if (bad < 0) {
         buf_fini(&json);

@@ -5,7 +5,9 @@
 #include "net/client/httpc.h"
 #include "task.h"
 
+#include <lauxlib.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define REQUEST_CLASS "e2b.httpc"
@@ -184,6 +186,53 @@ static int x_read(lua_State *L)
     return has_read(L, LUA_OK, 0);
 }
 
+static int saved(lua_State *L, int status, lua_KContext ctx)
+{
+    struct request *x = lua_touserdata(L, 1);
+    luaL_Stream *s = lua_touserdata(L, 2);
+    size_t n, total = (size_t)ctx;
+    const char *p;
+    struct err e;
+    (void)status;
+    if (!x->r)
+        return push_closed(L);
+    while ((n = httpc_peek(x->r, &p)) > 0) {
+        if (!s->closef) {
+            err_set(&e, "cancelled", "the file was closed by another task");
+            return lutil_fail(L, &e);
+        }
+        if (fwrite(p, 1, n, s->f) < n) {
+            err_errno(&e, NULL, "write the file");
+            return lutil_fail(L, &e);
+        }
+        total += n;
+        httpc_take(x->r, n);
+    }
+    if (httpc_state(x->r) == HTTPC_FAILED)
+        return push_failure(L, x);
+    if (httpc_state(x->r) != HTTPC_ENDED)
+        return task_suspend(L, &x->reader, -1, (lua_KContext)total, saved);
+    if (s->closef && fflush(s->f) != 0) {
+        err_errno(&e, NULL, "write the file");
+        return lutil_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)total);
+    return 1;
+}
+
+/* x:save(file) -> bytes | nil, err; the rest of the body goes into the open
+ * file, without a Lua string for each piece */
+static int x_save(lua_State *L)
+{
+    struct request *x = check_request(L);
+    luaL_Stream *s = luaL_checkudata(L, 2, LUA_FILEHANDLE);
+    if (!s->closef)
+        return lutil_raise(L, "invalid_argument", "the file is closed");
+    lua_settop(L, 2);
+    check_free(L, &x->reader, "reads");
+    return saved(L, LUA_OK, 0);
+}
+
 /* ctx: how much has been taken so far */
 static int written(lua_State *L, int status, lua_KContext ctx)
 {
@@ -226,6 +275,60 @@ static int x_write(lua_State *L)
         return lua_error(L);
     }
     return written(L, LUA_OK, 0);
+}
+
+static int sent(lua_State *L, int status, lua_KContext ctx)
+{
+    struct request *x = lua_touserdata(L, 1);
+    luaL_Stream *s = lua_touserdata(L, 2);
+    size_t n = (size_t)ctx, got = n;
+    struct err e;
+    (void)status;
+    if (!x->r)
+        return push_closed(L);
+    if (httpc_state(x->r) == HTTPC_FAILED)
+        return push_failure(L, x);
+    char *space = httpc_space(x->r, &n);
+    if (space && n == 0)
+        return task_suspend(L, &x->writer, -1, ctx, sent);
+    if (!s->closef) {
+        err_set(&e, "cancelled", "the file was closed by another task");
+        return lutil_fail(L, &e);
+    }
+    if (space) {
+        got = fread(space, 1, n, s->f);
+        if (got == 0 && ferror(s->f)) {
+            err_errno(&e, NULL, "read the file");
+            return lutil_fail(L, &e);
+        }
+        httpc_filled(x->r, got);
+    }
+    if (httpc_state(x->r) == HTTPC_FAILED)
+        return push_failure(L, x);
+    lua_pushinteger(L, (lua_Integer)got);
+    return 1;
+}
+
+/* x:send(file, max) -> bytes | nil, err; waits for room, then moves at most so
+ * many from the open file into the upload, without a Lua string. 0: the file's
+ * end. As with write, dropped once the server has answered completely. */
+static int x_send(lua_State *L)
+{
+    struct request *x = check_request(L);
+    luaL_Stream *s = luaL_checkudata(L, 2, LUA_FILEHANDLE);
+    lua_Integer n = luaL_checkinteger(L, 3);
+    lua_settop(L, 2);
+    check_free(L, &x->writer, "writes to");
+    if (httpc_finished(x->r))
+        return lutil_raise(L, "invalid_argument",
+                           "nothing more can be written: open without upload, "
+                           "or after finish");
+    int64_t left = httpc_left(x->r);
+    if (!s->closef || n < 1 || (left >= 0 && n > left))
+        return lutil_raise(L, "invalid_argument",
+                           "send needs an open file and 1 to so many bytes as "
+                           "are left of the upload's length");
+    return sent(L, LUA_OK, (lua_KContext)n);
 }
 
 /* x:finish(): the upload is complete */
@@ -392,7 +495,8 @@ int luaopen_e2b_httpc(lua_State *L)
 {
     static const luaL_Reg request_meta[] = {
         {"__gc", x_gc}, {"__close", x_close}, {NULL, NULL}};
-    static const luaL_Reg request[] = {{"write", x_write}, {"finish", x_finish},
+    static const luaL_Reg request[] = {{"save", x_save},   {"send", x_send},
+                                       {"write", x_write}, {"finish", x_finish},
                                        {"wait", x_wait},   {"read", x_read},
                                        {"close", x_close}, {NULL, NULL}};
     static const luaL_Reg client_meta[] = {{"__gc", client_gc}, {NULL, NULL}};

@@ -150,6 +150,10 @@ static int open_socket(const struct options *o, struct err *e)
         return fd_unix_listen(AT_FDCWD, o->socket, 0600, e);
     if (fd_cloexec(API_FD, true, e) < 0 || fd_nonblock(API_FD, true, e) < 0)
         return -1;
+    /* It listens already; from here on SO_PEERCRED names us, by which an engine
+     * finds a sandbox that it has no record of. */
+    if (listen(API_FD, SOMAXCONN) < 0)
+        return err_errno(e, NULL, "listen");
     return API_FD;
 }
 

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "rootless.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -98,6 +99,17 @@ bool layers_have(int cache, const char *id)
            S_ISREG(st.st_mode);
 }
 
+bool layers_ours(int cache, const char *id)
+{
+    char path[128];
+    struct stat st;
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    layer_path(path, id, "/fs");
+    return ids.idmap || fstatat(cache, path, &st, AT_SYMLINK_NOFOLLOW) ||
+           (st.st_uid >= ids.first && st.st_uid - ids.first < ids.count);
+}
+
 static int missing(const char *id, struct err *e)
 {
     return err_set(e, "not_found",
@@ -112,6 +124,12 @@ int layers_fd(int cache, const char *id, struct err *e)
         return -1;
     if (!layers_have(cache, id))
         return missing(id, e);
+    if (!layers_ours(cache, id))
+        return err_set(e, "not_found",
+                       "layer %s belongs to ids that sandboxes do not have "
+                       "now (was /etc/subuid changed, or newuidmap?): build "
+                       "the template again, or remove layers/%s in the cache",
+                       id, id);
     layer_path(path, id, "/fs");
     int fd = openat(cache, path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -230,6 +248,14 @@ static void boot_id(char id[40])
     free(text);
 }
 
+/* Whose ids the files have, as far as a digest depends on it. */
+static const char *ids_here(void)
+{
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    return ids.grade == ROOTLESS_ONE ? "one" : "all";
+}
+
 /* meta.json of the folder, with what the tree is now. */
 static int write_meta(int dir, const char *meta_json, struct err *e)
 {
@@ -248,6 +274,7 @@ static int write_meta(int dir, const char *meta_json, struct err *e)
     json_object_set_new(meta, "size", json_integer((json_int_t)sum.bytes));
     json_object_set_new(meta, "files", json_integer((json_int_t)sum.files));
     json_object_set_new(meta, "top", json_integer(sum.top));
+    json_object_set_new(meta, "ids", json_string(ids_here()));
     boot_id(boot);
     json_object_set_new(meta, "boot", json_string(boot));
     json_write(&text, meta);
@@ -313,9 +340,20 @@ int layers_seal(int cache, int upper_parent, const char *upper, const char *id,
 
 /* ---- damage ---- */
 
+/* What else fails (descriptors, rights) is not the layer's fault. */
 static int damaged(const char *id, struct err *e, const char *why)
 {
-    return err_set(e, "internal", "layer %s is damaged: %s", id, why);
+    err_set(e, "internal", "layer %s is damaged: %s", id, why);
+    if (e)
+        e->errnum = EUCLEAN;
+    return -1;
+}
+
+/* Can a failure to read be the layer's fault? */
+static bool is_damage(int errnum)
+{
+    return errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP ||
+           errnum == EIO || errnum == EUCLEAN || errnum == EBADMSG;
 }
 
 /* Entries of the folder itself; -1 when it cannot be read. */
@@ -345,7 +383,7 @@ static bool is_unsure(int cache, const char *id, const char *made)
 }
 
 struct record {
-    char id[65], content[65], boot[40];
+    char id[65], content[65], boot[40], ids[8];
     int top; /* -1: not on record */
 };
 
@@ -367,6 +405,7 @@ static int read_record(const char *id, const struct buf *meta, struct record *r,
     copy_text(r->id, sizeof(r->id), doc, "id");
     copy_text(r->content, sizeof(r->content), doc, "content");
     copy_text(r->boot, sizeof(r->boot), doc, "boot");
+    copy_text(r->ids, sizeof(r->ids), doc, "ids");
     r->top = json_is_integer(top) ? (int)json_integer_value(top) : -1;
     json_decref(doc);
     if (*r->id && strcmp(r->id, id) != 0)
@@ -384,13 +423,17 @@ int layers_check(int cache, const char *id, const struct buf *meta,
     layer_path(path, id, "/fs");
     int FD_AUTO fs = openat(cache, path, DIR_FLAGS);
     int have = fs < 0 ? -1 : count_top(fs);
-    if (have < 0)
+    if (have < 0 && is_damage(errno))
         return damaged(id, e, "its folder fs cannot be read");
-    if (r.top >= 0 && have != r.top)
-        return err_set(e, "internal",
-                       "layer %s is damaged: %d entries in its root, %d when "
-                       "it was made",
-                       id, have, r.top);
+    if (have < 0)
+        return err_errno(e, NULL, "cannot read layer %s", id);
+    if (r.top >= 0 && have != r.top) {
+        char why[96];
+        (void)str_fmt(why, sizeof(why),
+                      "%d entries in its root, %d when it was made", have,
+                      r.top);
+        return damaged(id, e, why);
+    }
     return is_unsure(cache, id, r.boot) ? 1 : 0;
 }
 
@@ -424,16 +467,21 @@ static int compare_content(int cache, const char *id, const char *want,
     int FD_AUTO fs = layers_fd(cache, id, e);
     if (fs < 0)
         return -1;
-    if (layers_measure(fs, &sum, e)) {
-        err_wrap(e, "layer %s is damaged", id);
-        return 1;
+    struct err why = {0};
+    if (layers_measure(fs, &sum, &why)) {
+        if (is_damage(why.errnum)) {
+            damaged(id, e, why.msg);
+            return 1;
+        }
+        return err_set(e, why.kind, "layer %s: %s", id, why.msg);
     }
     if (strcmp(want, sum.digest) == 0)
         return 0;
-    err_set(e, "internal",
-            "layer %s is damaged: its content has digest %.12s, %.12s when it "
-            "was made",
-            id, sum.digest, want);
+    char text[96];
+    (void)str_fmt(text, sizeof(text),
+                  "its content has digest %.12s, %.12s when it was made",
+                  sum.digest, want);
+    damaged(id, e, text);
     return 1;
 }
 
@@ -443,12 +491,16 @@ int layers_verify(int cache, const char *id, struct err *e)
     struct record r;
     if (layers_meta(cache, id, &meta, e))
         return -1;
-    int look = layers_check(cache, id, &meta, e);
-    int failed = look < 0 || read_record(id, &meta, &r, e);
+    struct err why = {0};
+    int look = layers_check(cache, id, &meta, &why);
+    int failed = look < 0 || read_record(id, &meta, &r, &why);
     buf_fini(&meta);
-    if (failed)
-        return 1;
-    if (!*r.content)
+    if (failed) {
+        if (e)
+            *e = why;
+        return why.errnum == EUCLEAN ? 1 : -1;
+    }
+    if (!*r.content || (*r.ids && strcmp(r.ids, ids_here()) != 0))
         return 2;
     int result = compare_content(cache, id, r.content, e);
     if (result == 0 && look == 1)

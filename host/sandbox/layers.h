@@ -22,6 +22,9 @@ int layers_open(const char *cache, int *dirfd, struct err *e);
  * names of their own stays. Slow: call it from a job. */
 void layers_sweep(int cache);
 bool layers_have(int cache, const char *id);
+/* Its files belong to ids that sandboxes have now: an ordinary user's may have
+ * been made with another range, or with one id. */
+bool layers_ours(int cache, const char *id);
 /* O_PATH of fs/, the caller's. kind not_found. Takes no lease. */
 int layers_fd(int cache, const char *id, struct err *e);
 /* Notes that it was used now; best effort. */
@@ -37,8 +40,9 @@ int layers_remove(int cache, const char *id, struct err *e);
  * closes without layers_publish the next layers_sweep removes the folder. */
 int layers_tmp(int cache, char name[LAYERS_TMP_NAME], struct err *e);
 /* Turns tmp/<name>, which holds fs/, into the layer. meta_json (an object) gets
- * what the tree is: content (digest), size, files, top. If another maker was
- * first, this one is dropped and that is success. Slow: call it from a job. */
+ * what the tree is: content (digest), size, files, top, ids, boot. If another
+ * maker was first, this one is dropped and that is success. Slow: call it from
+ * a job. */
 int layers_publish(int cache, const char *name, const char *id,
                    const char *meta_json, struct err *e);
 /* Renames the finished folder upper_parent/upper in as the fs/ of a layer, as
@@ -59,7 +63,8 @@ struct layers_sum {
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
 
 /* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
- * there and its root has as many entries as when it was made. 1: it was made
+ * there and its root has as many entries as when it was made; errnum is EUCLEAN
+ * when not, another where it could not be looked at. 1: it was made
  * before this boot and perhaps never reached the disk: layers_verify it. */
 int layers_check(int cache, const char *id, const struct buf *meta,
                  struct err *e);
@@ -67,7 +72,8 @@ int layers_check(int cache, const char *id, const struct buf *meta,
  * those that are gone this is nothing. Slow: call it from a job. */
 int layers_sync(int cache, const char *const *ids, int n, struct err *e);
 /* The whole content: 0 as it was made, 1 damaged (e says how), 2 its digest was
- * not recorded, -1 failed. Slow: call it from a job. */
+ * not recorded or is that of files with other ids (rootless.h), -1 failed.
+ * Slow: call it from a job. */
 int layers_verify(int cache, const char *id, struct err *e);
 /* Out of the way, for somebody to look at: name gets damaged/<id>.<time>. Where
  * it is mounted it stays. */

@@ -156,12 +156,15 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     struct buf meta = {0};
     struct err why = {0};
     int failed = 0;
-    if (layers_meta(g->cache, id, &meta, NULL) == 0) {
-        if (layers_check(g->cache, id, &meta, &why) >= 0)
-            add_layer(g, id, &meta, built_on);
-        else if (layers_have(g->cache, id))
-            failed = set_aside(g, id, &why);
-    }
+    bool bad = layers_meta(g->cache, id, &meta, &why) != 0 ||
+               layers_check(g->cache, id, &meta, &why) < 0;
+    if (!bad)
+        add_layer(g, id, &meta, built_on);
+    else if (layers_have(g->cache, id))
+        /* One that cannot be read is none that may go. */
+        failed = why.errnum == EUCLEAN
+                     ? set_aside(g, id, &why)
+                     : err_set(g->err, why.kind, "%s", why.msg);
     buf_fini(&meta);
     return failed;
 }
@@ -210,6 +213,8 @@ static int verify_one(struct gc *g, const char *id)
     int result = layers_verify(g->cache, id, &why), failed = 0;
     if (result == 1 && layers_have(g->cache, id))
         failed = set_aside(g, id, &why);
+    else if (result < 0 && layers_have(g->cache, id))
+        failed = err_set(g->err, why.kind, "%s", why.msg);
     g->r->checked += result == 0 || result == 1;
     g->r->unchecked += result == 2;
     leases_forget(g->cache, name);

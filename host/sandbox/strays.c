@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { STATUS_MAX = 64 * 1024 };
@@ -97,5 +98,21 @@ int strays_find(const char *prefix,
     if (cgroup_tree_open(&t, e))
         return -1;
     strays_find_in(&t, prefix, fn, arg);
+    return 0;
+}
+
+int strays_at(int run_dir, const char *name, pid_t *pid, uint64_t *start_time)
+{
+    struct ucred peer;
+    socklen_t n = sizeof(peer);
+    int fd = fd_unix_connect(run_dir, name, NULL);
+    if (fd < 0)
+        return -1;
+    int failed = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
+    fd_close(&fd);
+    if (failed || peer.pid <= 1 || !is_first(peer.pid) ||
+        launcher_identity(peer.pid, start_time))
+        return -1;
+    *pid = peer.pid;
     return 0;
 }

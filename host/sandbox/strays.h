@@ -1,5 +1,5 @@
-/* Sandboxes found by their control groups alone, for when the state that knew
- * them is lost. */
+/* Sandboxes found by their control groups or sockets alone, for when the state
+ * that knew them is lost. */
 #ifndef E2B_STRAYS_H
 #define E2B_STRAYS_H
 
@@ -23,5 +23,9 @@ int strays_find(const char *prefix,
                 struct err *e);
 void strays_find_in(const struct cgroup_tree *t, const char *prefix,
                     void (*fn)(void *arg, const struct stray *s), void *arg);
+
+/* The process that answers on the socket run_dir/name, if it is pid 1 of a
+ * sandbox: where there are no control groups. -1: there is none. */
+int strays_at(int run_dir, const char *name, pid_t *pid, uint64_t *start_time);
 
 #endif

@@ -1,8 +1,10 @@
 -- e2blua engine: the embedded engine of this home. `engine serve HOME CACHE` is
 -- the daemon itself, started by engine.client; see cli.lib.main.
+local Error = require "e2b.error"
 local client = require "engine.client"
 local out = require "cli.lib.out"
 local paths = require "engine.paths"
+local process = require "e2b_process"
 local program = require "e2b.program"
 local task = require "e2b_task"
 
@@ -50,6 +52,9 @@ local function status(p)
     print("cache    " .. s.cache)
     print(("running  %d sandboxes, %d builds"):format(s.sandboxes, s.builds))
     print("image    " .. image)
+    if s.note then
+        print("note     " .. s.note)
+    end
     if s.notice then
         print("notice   " .. s.notice)
     end
@@ -82,6 +87,9 @@ end
 
 local function collect(p, args)
     local gc = require "engine.gc" -- the other actions do without SQLite and all
+    if process.uid() ~= 0 then -- layers have files of all the user's ids; no thread runs yet
+        Error.check(require("e2b_engine").rootless_enter())
+    end
     require("engine.rootless").enter(p) -- the layers' files are others'
     local max = gc.limit()
     if args.max then

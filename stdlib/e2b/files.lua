@@ -8,7 +8,6 @@ local timestamp = require "e2b.timestamp"
 local transport = require "e2b.transport"
 
 local PIECE <const> = 64 * 1024
-local LARGE_PIECE <const> = 256 * 1024
 local TYPES = {
     FILE_TYPE_FILE = "file",
     FILE_TYPE_DIRECTORY = "dir",
@@ -198,6 +197,11 @@ end
 local FileStream = {}
 FileStream.__index = FileStream
 
+local function failed(self, err)
+    local conn, request = self._connection, self._request
+    Error.raise(rpc.after_failure(conn, request.op, transport.explained(request, err)))
+end
+
 ---@return string|nil piece nil at the end
 function FileStream:read()
     if self._over then
@@ -207,14 +211,32 @@ function FileStream:read()
     if not piece then
         self:close()
         if err then
-            local conn, request = self._connection, self._request
-            Error.raise(rpc.after_failure(conn, request.op, transport.explained(request, err)))
+            failed(self, err)
         end
     end
     return piece
 end
 
 FileStream.__call = FileStream.read
+
+---Writes the rest into an open file: for large files quicker than piece by piece.
+---@param file file*
+---@return integer bytes
+---Raises invalid_argument (no open file), not_enough_space and what read raises.
+function FileStream:save(file)
+    if io.type(file) ~= "file" then
+        Error.raise("invalid_argument", ("save: an open file is needed, not %s"):format(
+            io.type(file) or "a " .. type(file)), { op = "files.read" })
+    elseif self._over then
+        return 0
+    end
+    local bytes, err = self._x:save(file)
+    self:close()
+    if not bytes then
+        failed(self, err)
+    end
+    return bytes
+end
 
 ---Twice is fine.
 function FileStream:close()
@@ -331,15 +353,6 @@ local function rest_of(data)
     return size > at and size - at or nil
 end
 
--- So many bytes of an open file, which may grow meanwhile.
-local function file_source(file, left)
-    return function()
-        local piece = left > 0 and file:read(math.min(left, LARGE_PIECE)) or nil
-        left = left - (piece and #piece or 0)
-        return piece
-    end
-end
-
 -- A function that gives the data piece by piece.
 local function source_of(op, data)
     if type(data) == "string" then
@@ -371,7 +384,7 @@ local function answered(conn, request, data, rest)
     if not request.upload then
         return transport.begin(conn.config, request)
     end
-    local source = rest and file_source(data, rest) or source_of(request.op, data)
+    local source = rest and data or source_of(request.op, data)
     transport.wake(conn.config, request)
     local x, err = transport.open(conn.config, request)
     if not x then

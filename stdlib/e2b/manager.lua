@@ -162,7 +162,7 @@ local function mib(n)
 end
 
 -- The warnings of a measurement: those that were not due at the one before.
-local function warnings(state, m)
+local function warnings(state, sandbox, m)
     local list = {}
     for what, pair in pairs { memory = { m.mem_used, m.mem_total },
         disk = { m.disk_used, m.disk_total } } do
@@ -174,7 +174,7 @@ local function warnings(state, m)
                 used = used,
                 total = total,
                 message = ("sandbox %s: %d %% of its %s is used (%s of %s)"):format(
-                    state.sandbox.sandbox_id, 100 * used // total, what, mib(used), mib(total)),
+                    sandbox.sandbox_id, 100 * used // total, what, mib(used), mib(total)),
             }
         end
         state.warned[what] = near
@@ -182,8 +182,8 @@ local function warnings(state, m)
     return list
 end
 
-local function look(state)
-    local ok, all = pcall(state.sandbox.get_metrics, state.sandbox, { start = state.seen })
+local function look(state, sandbox)
+    local ok, all = pcall(sandbox.get_metrics, sandbox, { start = state.seen })
     if not ok then
         -- A sandbox that is gone, or a server that does not answer: whoever uses
         -- the sandbox meets it. A cancellation is not for us.
@@ -199,7 +199,7 @@ local function look(state)
             if state.on_metrics then
                 state.on_metrics(m)
             end
-            for _, warning in ipairs(warnings(state, m)) do
+            for _, warning in ipairs(warnings(state, sandbox, m)) do
                 state.on_warning(warning)
             end
         end
@@ -207,10 +207,11 @@ local function look(state)
     return true
 end
 
-local function watch(state)
+-- The sandbox is its own to hold: close() has given up the state's before this ends.
+local function watch(state, sandbox)
     repeat
         task.sleep(state.metrics_interval)
-    until not look(state)
+    until not look(state, sandbox)
 end
 
 local function to_stderr(warning)
@@ -250,7 +251,7 @@ function Manager.start(self)
     end
     state.sandbox, state.warned, state.seen, state.last = sandbox, {}, nil, nil
     if state.metrics_interval > 0 then
-        state.watcher = task.spawn(watch, state)
+        state.watcher = task.spawn(watch, state, sandbox)
     end
     return sandbox
 end

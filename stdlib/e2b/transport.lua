@@ -141,10 +141,24 @@ local function send_pieces(x, state, source)
     x:finish()
 end
 
+-- A shorter file than promised is told by finish.
+local function send_file(x, state, file, left)
+    while left > 0 do
+        state.since = task.now()
+        local bytes = x:send(file, left)
+        state.since = nil
+        if not bytes then
+            return
+        end
+        left = bytes > 0 and left - bytes or 0
+    end
+    x:finish()
+end
+
 ---Sends the pieces of an upload and waits for the head of the answer.
 ---@param x any
 ---@param req e2b.transport.Request
----@param source fun(): string|nil
+---@param source (fun(): string|nil)|file* of a file the next req.length bytes
 ---@return integer|nil status, any headers_or_err
 function M.upload(x, req, source)
     local limit, state = seconds(req.timeout), {}
@@ -156,7 +170,11 @@ function M.upload(x, req, source)
             end
         end,
     })
-    send_pieces(x, state, source)
+    if io.type(source) == "file" then
+        send_file(x, state, source, req.length)
+    else
+        send_pieces(x, state, source)
+    end
     local status, headers
     if not state.late then
         state.since = task.now()

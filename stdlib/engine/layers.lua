@@ -8,7 +8,10 @@ local task = require "e2b_task"
 
 local M = {}
 
----What is known of a layer; one that is damaged is set aside.
+local EUCLEAN <const> = 117
+
+---What is known of a layer; one that is damaged is set aside. Raises when it
+---cannot be read for another reason.
 ---@param cache string
 ---@param id string
 ---@return table|nil meta nil: there is none
@@ -23,6 +26,8 @@ function M.meta(cache, id)
         return json.decode(text)
     elseif not err then
         return nil
+    elseif err.errno ~= EUCLEAN then -- it could not be read, which is not its fault
+        error(err, 0)
     end
     local name, failure = engine.layer_aside(cache, id)
     log.warn("%s; %s", err.message, name and ("set aside as %s/%s"):format(cache, name)

@@ -38,7 +38,10 @@ function M.find(E, known)
         add(line:match("^(%S+) (%S+) (%d+) (%d+)$"))
     end
     for _, name in ipairs(fs.list(E.paths.run) or {}) do
-        add(name:match("^(%w+)%.sock$"))
+        local id = name:match("^(%w+)%.sock$")
+        if id and not known[id] and not seen[id] then -- where there are no groups
+            add(id, nil, engine.stray_at(E.paths.run, name))
+        end
     end
     for _, name in ipairs(fs.list(E.paths.boxes) or {}) do
         add(name)

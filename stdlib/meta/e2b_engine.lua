@@ -224,6 +224,13 @@ function M.fd_room(n) end
 ---@return e2b.Error? err
 function M.strays(prefix) end
 
+--- Who answers on a socket, if it is pid 1 of a sandbox.
+---@param run_dir string
+---@param name string
+---@return integer? pid
+---@return integer? start_time
+function M.stray_at(run_dir, name) end
+
 --- Makes the base image.
 ---@class e2b_engine.Maker
 local Maker = {}

@@ -14,6 +14,13 @@ local Request = {}
 ---@return e2b.Error? err
 function Request:write(bytes) end
 
+--- Waits for room, then moves bytes from an open file into the upload, without a string of them.
+---@param file file*
+---@param max integer
+---@return integer? bytes  0 at the file's end
+---@return e2b.Error? err
+function Request:send(file, max) end
+
 --- The upload is complete.
 function Request:finish() end
 
@@ -26,6 +33,12 @@ function Request:wait() end
 ---@return string? piece  nil at its end
 ---@return e2b.Error? err
 function Request:read() end
+
+--- Writes the rest of the body into an open file, without a string for each piece.
+---@param file file*
+---@return integer? bytes
+---@return e2b.Error? err
+function Request:save(file) end
 
 --- Twice is fine.
 function Request:close() end

@@ -47,6 +47,8 @@ local function streams(sandboxes, commands, probe, tick_ms)
     for i = 1, sandboxes do
         boxes[i] = sandbox_for_streams(bytes)
     end
+    collectgarbage()
+    local _, idle = bench.memory(process.pid())
     local began = e2b.now()
     e2b.parallel(numbers, STARTING, function(_, i)
         return follow(boxes[i % sandboxes + 1], seen, i, tick_ms)
@@ -57,7 +59,8 @@ local function streams(sandboxes, commands, probe, tick_ms)
     e2b.parallel(boxes, 8, function(box)
         box:kill()
     end)
-    return { peak_kb = peak, rss_kb = now, start_s = started }
+    return { peak_kb = peak, rss_kb = now, idle_kb = idle, lua_kb = collectgarbage "count",
+        start_s = started }
 end
 
 local function output(bytes)

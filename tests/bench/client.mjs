@@ -25,6 +25,7 @@ async function streams(sandboxes, commands, path, tickMs) {
   const seen = new Array(commands).fill(0)
   const handles = []
   let next = 0
+  const idle = memory()[1]
   const began = performance.now()
   const worker = async () => {
     while (next < commands) {
@@ -41,7 +42,7 @@ async function streams(sandboxes, commands, path, tickMs) {
   }
   const [peak, now] = memory()
   await Promise.all(boxes.map(box => box.kill()))
-  return { peak_kb: peak, rss_kb: now, start_s: started }
+  return { peak_kb: peak, rss_kb: now, idle_kb: idle, start_s: started }
 }
 
 async function output(size) {

@@ -36,6 +36,7 @@ async def streams(sandboxes, commands, path, tick_ms):
             handles[i] = await boxes[i % sandboxes].commands.run(
                 f"exec ./probe tick {tick_ms}", background=True, timeout=0, on_stdout=count)
 
+    _, idle = memory()
     began = time.monotonic()
     await asyncio.gather(*(follow(i) for i in range(commands)))
     started = time.monotonic() - began
@@ -45,7 +46,7 @@ async def streams(sandboxes, commands, path, tick_ms):
         await asyncio.sleep(0.1)
     peak, now = memory()
     await asyncio.gather(*(box.kill() for box in boxes))
-    return {"peak_kb": peak, "rss_kb": now, "start_s": started}
+    return {"peak_kb": peak, "rss_kb": now, "idle_kb": idle, "start_s": started}
 
 
 def output(size):

@@ -43,11 +43,8 @@ end
 local function downloader(sandbox, target)
     return function()
         local f <close> = assert(io.open(target, "wb"))
-        f:setvbuf("no")
         local stream <close> = sandbox.files:read("/home/user/data", { format = "stream" })
-        for piece in stream do
-            f:write(piece)
-        end
+        stream:save(f)
     end
 end
 

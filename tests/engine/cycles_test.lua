@@ -45,7 +45,7 @@ end
 local function groups()
     local n = 0
     for _, name in ipairs(fs.list("/sys/fs/cgroup") or {}) do
-        local dir = "/sys/fs/cgroup/" .. name .. "/e2blua/" ..
+        local dir = "/sys/fs/cgroup/" .. name .. "/" .. rig.groups() ..
             require("e2b_hash").sha256(require("engine.paths").of().home):sub(1, 12)
         for _, entry in ipairs(fs.list(dir) or {}) do
             n = n + (entry:find("^i") and fs.stat(dir .. "/" .. entry).type == "dir" and 1 or 0)

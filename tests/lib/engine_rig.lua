@@ -82,12 +82,18 @@ function M.needs_limits(sandbox)
     end
 end
 
+--- Where the groups of engines begin, below a mount: "e2blua/", or in one given to this user.
+---@return string
+function M.groups()
+    return (os.getenv "E2BLUA_TEST_GROUP" or "") .. "e2blua/"
+end
+
 --- The folder of a sandbox's cgroup, by v1's or v2's layout.
 ---@param id string
 ---@param controller string
 ---@param home? table default that of $E2BLUA_HOME
 function M.group_of(id, controller, home)
-    local name = "e2blua/" .. hash.sha256((home and home.paths or paths.of()).home):sub(1, 12) ..
+    local name = M.groups() .. hash.sha256((home and home.paths or paths.of()).home):sub(1, 12) ..
         "/" .. id
     for _, root in ipairs { "/sys/fs/cgroup/" .. controller, "/sys/fs/cgroup" } do
         if fs.stat(root .. "/" .. name) then
@@ -200,9 +206,10 @@ function M.left(home)
             out[#out + 1] = "mount " .. line
         end
     end
-    local group = "e2blua/" .. hash.sha256(home.path):sub(1, 12)
+    local group = M.groups() .. hash.sha256(home.path):sub(1, 12)
     for _, name in ipairs(fs.list("/sys/fs/cgroup") or {}) do
-        for _, dir in ipairs { name .. "/" .. group, name == "e2blua" and group or nil } do
+        local unified = group:find(name .. "/", 1, true) == 1
+        for _, dir in ipairs { name .. "/" .. group, unified and group or nil } do
             if fs.stat("/sys/fs/cgroup/" .. dir) then
                 out[#out + 1] = "group " .. dir
             end

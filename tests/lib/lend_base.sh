@@ -13,6 +13,8 @@ name() { # what the image's layer is called for the grade
 }
 id=$(name range) new=$(name "$grade")
 [ "$(ready "$from" range)" = "$id" ] || { echo "no base image in $from" >&2; exit 1; }
+exec 9>"$from/lend.lock" # another run may be lending, too
+flock -w 600 9 || { echo "another run holds $from/lend.lock" >&2; exit 1; }
 [ ! -e "$to/layers/$new/meta.json" ] || exit 0
 
 as_user() {
@@ -40,9 +42,9 @@ else
         --map-groups="$gids,0,65536" --setuid 0 --setgid 0 \
         tar --xattrs --xattrs-include='*' -xpf -)
 fi
-# A digest counts owners' files and capabilities: that of one id is another.
+# A digest counts owners and capabilities: that of one id is another.
 sed -e "s/$id/$new/" "$from/layers/$id/meta.json" |
-    if [ "$grade" = one ]; then sed -e 's/"digest":"[^"]*",//'; else cat; fi >"$work/meta.json"
+    if [ "$grade" = one ]; then sed -e 's/"content":"[^"]*",//'; else cat; fi >"$work/meta.json"
 chown "$user:" "$work" "$work/meta.json"
 chmod 700 "$work"
 mv "$work" "$to/layers/$new"

@@ -26,8 +26,8 @@ leftovers() {
     grep -s -A 20 Sanitizer "$tmp"/home/engine.log
     for dir in "$tmp"/home "$tmp"/*/home; do
         hash=$(printf %s "$dir" | sha256sum | cut -c1-12)
-        ls -d /sys/fs/cgroup/*/e2blua/"$hash" /sys/fs/cgroup/e2blua/"$hash" \
-            2>/dev/null
+        group=${E2BLUA_TEST_GROUP:-}e2blua/$hash
+        ls -d /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group" 2>/dev/null
         [ -z "$(ls "$dir/run" "$dir/boxes" 2>/dev/null | grep -v :)" ] ||
             ls -R "$dir/run" "$dir/boxes"
     done

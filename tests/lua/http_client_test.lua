@@ -161,6 +161,67 @@ t.test("writes more than fits while another task reads", function()
     t.eq(size, 8 << 20)
 end)
 
+local function file_of(bytes)
+    local path = t.tmpdir() .. "/file"
+    local f = assert(io.open(path, "w+b"))
+    t.cleanup(function()
+        if io.type(f) == "file" then
+            f:close()
+        end
+    end)
+    f:write(bytes)
+    f:seek("set", 0)
+    return f
+end
+
+t.test("moves files without strings, both ways", function()
+    local bytes = ("0123456789abcdef"):rep(1 << 16)
+    local from, to = file_of("skipped" .. bytes), file_of("")
+    t.eq(from:read(7), "skipped")
+    local x <close> = assert(httpc.open {url = serve() .. "/echo", method = "POST", upload = true,
+        length = #bytes})
+    local sender = task.spawn(function()
+        local left = #bytes
+        while left > 0 do
+            left = left - assert(x:send(from, left))
+        end
+        x:finish()
+    end)
+    t.eq((x:wait()), 200)
+    t.eq(x:save(to), #bytes)
+    sender:join()
+    to:seek("set", 0)
+    t.ok(to:read("a") == bytes, "not the same bytes")
+    t.eq(x:save(to), 0)
+    t.raises("invalid_argument", x.send, x, from, 1)
+end)
+
+t.test("says what is wrong with a file", function()
+    local url = serve()
+    local shut, short = file_of(""), file_of("ab")
+    shut:close()
+    do
+        local x <close> = assert(httpc.open {url = url .. "/show", method = "POST", upload = true,
+            length = 3})
+        t.raises("invalid_argument", x.send, x, shut, 1)
+        t.raises("invalid_argument", x.send, x, short, 4)
+        t.raises("invalid_argument", x.send, x, short, 0)
+        t.ok(not pcall(x.send, x, "no file", 1))
+        t.eq(x:send(short, 3), 2)
+        t.eq(x:send(short, 1), 0)
+        x:finish()
+        local _, e = x:wait()
+        t.eq(e.kind, "invalid_argument")
+    end
+    local x <close> = assert(httpc.open {url = url .. "/big"})
+    t.raises("invalid_argument", x.save, x, shut)
+    local full <close> = assert(io.open("/dev/full", "wb"))
+    full:setvbuf("no")
+    local n, e = x:save(full)
+    t.eq(n, nil)
+    t.eq(e.kind, "not_enough_space")
+end)
+
 t.test("keeps to the announced length", function()
     local url = serve() .. "/show"
     local s <close> = http.open {url = url, upload = true, length = 3}

@@ -457,21 +457,35 @@ void httpc_take(struct httpc_req *r, size_t n)
     go_on(r);
 }
 
-size_t httpc_write(struct httpc_req *r, const char *p, size_t n)
+char *httpc_space(struct httpc_req *r, size_t *n)
 {
-    if (!r->easy)
-        return n;
     size_t room = r->out.len < HTTPC_BUFFER ? HTTPC_BUFFER - r->out.len : 0;
-    if (n > room)
-        n = room;
-    if (n == 0)
-        return 0;
-    buf_append(&r->out, p, n);
+    if (!r->easy)
+        return NULL;
+    if (*n > room)
+        *n = room;
+    return buf_reserve(&r->out, *n);
+}
+
+void httpc_filled(struct httpc_req *r, size_t n)
+{
+    if (!r->easy || n == 0)
+        return;
+    r->out.len += n;
     if (r->left > 0)
         r->left -= (int64_t)n < r->left ? (int64_t)n : r->left;
     if (r->send_paused) {
         r->send_paused = false;
         go_on(r);
+    }
+}
+
+size_t httpc_write(struct httpc_req *r, const char *p, size_t n)
+{
+    char *space = httpc_space(r, &n);
+    if (space && n > 0) {
+        memcpy(space, p, n);
+        httpc_filled(r, n);
     }
     return n;
 }

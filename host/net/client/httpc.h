@@ -73,6 +73,10 @@ void httpc_take(struct httpc_req *r, size_t n);
 /* Takes as much as there is room for; returns how much that was (0: wait for
  * HTTPC_WRITE). Bytes after the end of the response are dropped. */
 size_t httpc_write(struct httpc_req *r, const char *p, size_t n);
+/* The same without a copy: where at most *n bytes may be put (*n becomes the
+ * room there is), NULL when they would be dropped; then how many were. */
+char *httpc_space(struct httpc_req *r, size_t *n);
+void httpc_filled(struct httpc_req *r, size_t n);
 /* No more is written. Fewer bytes than announced fail the request. */
 void httpc_finish(struct httpc_req *r);
 bool httpc_finished(const struct httpc_req *r); /* or nothing to upload */

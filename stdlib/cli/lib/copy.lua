@@ -79,30 +79,29 @@ local function pieces_of_stdin()
     end, input
 end
 
-local function nothing()
-    return setmetatable({}, { __close = function() end })
-end
-
--- Pieces of a file, and what is to be closed.
+-- What files:write takes, and what is to be closed.
 local function source(place)
     if place.id then
         local stream = place.sbx.files:read(place.path, opts_of(place, { format = "stream" }))
-        return function()
-            return stream:read()
-        end, stream
+        return stream, stream
     elseif place.path == "-" then
         return pieces_of_stdin()
     end
     local f = open(place.path, "rb")
-    return function()
-        return f:read(65536)
-    end, f
+    return f, f
+end
+
+local function next_piece(data)
+    if type(data) == "function" then
+        return data()
+    end
+    return data:read(65536)
 end
 
 -- Written beside its place and renamed: half a file is never taken for a whole.
-local function write_here(path, pieces)
+local function write_here(path, data)
     if path == "-" then
-        for piece in pieces do
+        for piece in next_piece, data do
             out.write(io.stdout, piece)
         end
         return
@@ -110,8 +109,12 @@ local function write_here(path, pieces)
     local part = path .. ".part" .. wire.random(4)
     local _ <close> = removed(part)
     local f <close> = open(part, "wb")
-    for piece in pieces do
-        out.write(f, piece)
+    if type(data) == "table" then
+        data:save(f)
+    else
+        for piece in next_piece, data do
+            out.write(f, piece)
+        end
     end
     f:close()
     local ok, why = os.rename(part, path)
@@ -123,12 +126,12 @@ end
 ---@param from cli.Place
 ---@param to cli.Place
 function M.file(from, to)
-    local pieces, owner = source(from)
-    local _ <close> = owner or nothing()
+    local data, owner = source(from)
+    local _ <close> = owner
     if to.id then
-        to.sbx.files:write(to.path, pieces, opts_of(to))
+        to.sbx.files:write(to.path, data, opts_of(to))
     else
-        write_here(to.path, pieces)
+        write_here(to.path, data)
     end
 end
 

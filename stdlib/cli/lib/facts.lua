@@ -24,9 +24,11 @@ local M = {}
 --- user's engine would get, or why there would be none
 ---@field newuidmap? string path
 ---@field next_ids integer the first id that no user's range holds
+---@field no_new_privs boolean no program that this process starts gains rights
 ---@field apparmor boolean it keeps user namespaces from programs without a profile
 ---@field chroot boolean
 ---@field fs_type string of the cache's file system
+---@field folder true|string whether the cache's folder can hold sandboxes
 ---@field overlay boolean
 ---@field idmap true|string
 ---@field nf_tables true|string
@@ -163,8 +165,10 @@ function M.gather()
         rootless = without_root,
         newuidmap = in_path("newuidmap"),
         next_ids = M.next_ids(read("/etc/subuid"), read("/etc/subgid")),
+        no_new_privs = read("/proc/self/status"):find("\nNoNewPrivs:\t1\n", 1, true) ~= nil,
         apparmor = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):find("^1") ~= nil,
         chroot = M.is_chroot(read("/proc/self/mountinfo")),
+        folder = tried(engine.hostfs_check, "E2BLUA_CACHE", dir),
         fs_type = engine.probe_fs_type(dir) or "unknown",
         kernel = read("/proc/sys/kernel/osrelease"):match("%S+") or "",
         caps = M.capabilities(read("/proc/self/status"):match("CapEff:%s*(%x+)") or "0"),

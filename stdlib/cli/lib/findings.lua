@@ -47,7 +47,10 @@ function M.root(f)
     if f.newuidmap then
         mend = ("as root: usermod --add-subuids %d-%d --add-subgids %d-%d %s"):format(f.next_ids,
             f.next_ids + 65535, f.next_ids, f.next_ids + 65535, f.user)
-        if f.rootless.why:find("refused", 1, true) then
+        if f.no_new_privs then
+            mend = "start e2blua where programs may gain rights: this process has no_new_privs" ..
+                " (systemd: NoNewPrivileges=no)"
+        elseif f.rootless.why:find("refused", 1, true) then
             mend = "as root: chmod u+s " .. f.newuidmap .. " and newgidmap beside it"
         end
     end
@@ -98,6 +101,8 @@ function M.user_namespaces(f)
     local r = f.rootless
     if f.userns ~= true then
         return no_namespace(f, tostring(f.userns))
+    elseif type(r) == "string" and r:find("newgidmap", 1, true) then
+        return worse("missing", r, NO_SANDBOX, "as root: chmod u+s $(command -v newgidmap)")
     elseif type(r) == "string" then
         return no_namespace(f, r)
     elseif r and r.failed then
@@ -134,19 +139,14 @@ function M.overlay(f)
     return ok("overlay (kernel %s)", f.kernel)
 end
 
--- They cannot hold the writable layer of an overlay.
-local NO_UPPER = { nfs = true, overlay = true, cifs = true, fuse = true, vfat = true,
-    ["9p"] = true, ecryptfs = true }
-
 ---@param f cli.Facts
 ---@return cli.Finding
 function M.file_system(f)
-    if NO_UPPER[f.fs_type] then
-        return worse("missing", ("%s lies on %s, which cannot hold sandboxes"):format(f.cache,
-            f.fs_type), NO_SANDBOX,
-            "set E2BLUA_HOME and E2BLUA_CACHE to folders on ext4, xfs, btrfs or tmpfs")
+    if f.folder == true then
+        return ok("file system %s", f.fs_type)
     end
-    return ok("file system %s", f.fs_type)
+    return worse("missing", f.folder, NO_SANDBOX,
+        "set E2BLUA_HOME and E2BLUA_CACHE to folders on ext4, xfs, btrfs or tmpfs")
 end
 
 ---@param f cli.Facts

@@ -247,8 +247,9 @@ static pid_t clone_into(int group)
                            .exit_signal = SIGCHLD,
                            .cgroup = (uint64_t)group};
     pid_t pid = (pid_t)syscall(SYS_clone3, &a, sizeof(a));
-    for (; pid == 0;)
-        pause();
+    if (pid == 0)
+        for (;;)
+            pause();
     return pid;
 }
 

@@ -1,10 +1,11 @@
-/* Which disk a sandbox with a limit gets, on made facts, and images that cannot
- * be made. (That one is full for its sandbox alone is launcher_test's.) */
+/* Which disk a sandbox with a limit gets, on made facts; images that cannot be
+ * made; and disks that are full. Needs root. */
 #include "sandbox/disk.h"
 
 #include "base/path.h"
 #include "base/str.h"
 #include "ctest.h"
+#include "launchrig.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ static const struct disk_facts ALL = {.root = true,
                                       .bytes = 64 << 20,
                                       .memory_bytes = 1 << 30};
 
-static void want(struct disk_facts f, enum disk_kind kind, const char *text)
+static void choose(struct disk_facts f, enum disk_kind kind, const char *text)
 {
     char why[192] = "";
     assert_int_equal(disk_choose(&f, why, sizeof(why)), kind);
@@ -30,34 +31,34 @@ static void test_choose(void **state)
 {
     (void)state;
     struct disk_facts f = ALL;
-    want(f, DISK_LOOP, "");
+    choose(f, DISK_LOOP, "");
     f.bytes = (uint64_t)100 << 30;
-    want(f, DISK_LOOP, "");
+    choose(f, DISK_LOOP, "");
     f.root = false;
-    want(f, DISK_NONE,
-         "only root may mount an image; in memory, it would take "
-         "more than half of it");
+    choose(f, DISK_NONE,
+           "only root may mount an image; in memory, it would take "
+           "more than half of it");
     f.bytes = ALL.bytes;
-    want(f, DISK_TMPFS, "");
+    choose(f, DISK_TMPFS, "");
     f.bytes = ALL.memory_bytes / 2 + 1;
-    want(f, DISK_NONE, "more than half of it");
+    choose(f, DISK_NONE, "more than half of it");
     f.bytes = 1 << 20;
     f.memory_bytes = 0; /* no limit: half of the machine's */
-    want(f, DISK_TMPFS, "");
+    choose(f, DISK_TMPFS, "");
     f.tmpfs_xattr = false;
-    want(f, DISK_NONE, "an overlay needs Linux 6.6");
+    choose(f, DISK_NONE, "an overlay needs Linux 6.6");
     f = ALL;
     f.tmpfs_xattr = false;
     f.loop = false;
-    want(f, DISK_NONE, "/dev/loop-control; load the module loop");
+    choose(f, DISK_NONE, "/dev/loop-control; load the module loop");
     f = ALL;
     f.ext4 = false;
-    want(f, DISK_TMPFS, "");
+    choose(f, DISK_TMPFS, "");
     f.tmpfs_xattr = false;
-    want(f, DISK_NONE, "the kernel has no ext4");
+    choose(f, DISK_NONE, "the kernel has no ext4");
     f.ext4 = true;
     f.mkfs = false;
-    want(f, DISK_NONE, "install e2fsprogs");
+    choose(f, DISK_NONE, "install e2fsprogs");
 }
 
 static void test_look(void **state)
@@ -84,12 +85,65 @@ static void test_bad_places(void **state)
     assert_int_equal(path_remove_tree(AT_FDCWD, dir, NULL), 0);
 }
 
+/* A limited disk is full for the sandbox alone, and has room again after a
+ * removal. */
+static void check_full(struct world *w)
+{
+    put(w, "l0/x", "lower");
+    RUN_VERBS(w, V("cat"), V("/x"), V("fill"), V("/a"), V("rm"), V("/a"),
+              V("fill"), V("/b"), V("stat"), V("/"));
+    want(w, "lower");
+    want(w, "fill: No space left on device after 3");
+    char *second = strstr(w->log, "after 3");
+    assert_non_null(strstr(second + 1, "No space left on device after 3"));
+    want(w, "stat /: 40755 0 0");
+    assert_false(exists(w, "upper/u/b"));
+}
+
+static void test_disk_image(void **state)
+{
+    struct world *w = *state;
+    struct err e = {0};
+    struct disk_facts f = {0};
+    char seeds[128], image[128], why[192];
+    struct stat st;
+    disk_look(&f);
+    if (disk_choose(&f, why, sizeof(why)) != DISK_LOOP)
+        skip();
+    str_fmt(seeds, sizeof(seeds), "%s/disks", w->dir);
+    str_fmt(image, sizeof(image), "%s/disk.img", w->dir);
+    int mount = disk_open(seeds, image, 32 << 20, &e);
+    if (mount < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(disk_open(seeds, image, 32 << 20, &e), -1);
+    assert_non_null(strstr(e.msg, "File exists"));
+    w->spec.upper_fd = mount;
+    w->spec.upper_detached = true;
+    check_full(w);
+    close(mount);
+    assert_int_equal(stat(image, &st), 0);
+    assert_true(st.st_size > 32 << 20 && st.st_size < 40 << 20);
+}
+
+static void test_disk_memory(void **state)
+{
+    struct world *w = *state;
+    w->spec.upper_bytes = 32 << 20;
+    check_full(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choose),
         cmocka_unit_test(test_look),
         cmocka_unit_test(test_bad_places),
+        cmocka_unit_test_setup_teardown(test_disk_image, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_disk_memory, setup, teardown),
     };
+    if (geteuid() != 0) {
+        print_error("disk_test needs root: sudo make test\n");
+        return 1;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

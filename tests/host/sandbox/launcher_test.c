@@ -7,7 +7,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "ctest.h"
-#include "sandbox/disk.h"
+#include "launchrig.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -28,175 +28,6 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { MAX_LAYERS = 45, DEADLINE_MS = 20000 };
-
-struct world {
-    char dir[64];
-    int dirfd, exec_fd, log_fd, upper_fd;
-    int layers[MAX_LAYERS], nlayers;
-    struct launcher_spec spec;
-    struct launcher_child child;
-    char *log;
-    char cgroup[64]; /* of this process: tests of two builds may run at once */
-};
-
-static char *EMPTY_ENV[] = {NULL};
-
-/* ---- a world for one test -------------------------------------------------
- */
-
-static int program_fd(void)
-{
-    char path[512];
-    struct err e = {0};
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 16);
-    assert_true(n > 0);
-    path[n] = '\0';
-    memcpy(strrchr(path, '/'), "/inside", 8);
-    size_t size;
-    char *data = path_read_file(AT_FDCWD, path, 16 << 20, &size, &e);
-    if (!data)
-        fail_msg("%s", e.msg);
-    int fd = fd_memfd_sealed("inside", data, size, &e);
-    assert_true(fd >= 0);
-    free(data);
-    return fd;
-}
-
-static void put(struct world *w, const char *path, const char *text)
-{
-    struct err e = {0};
-    if (path_write_file(w->dirfd, path, text, strlen(text), 0644, &e) < 0)
-        fail_msg("%s", e.msg);
-}
-
-static void folder(struct world *w, const char *path)
-{
-    struct err e = {0};
-    if (path_mkdirs(w->dirfd, path, 0755, &e) < 0)
-        fail_msg("%s", e.msg);
-}
-
-static int layer(struct world *w, const char *name)
-{
-    folder(w, name);
-    int fd = openat(w->dirfd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    assert_true(fd >= 0 && w->nlayers < MAX_LAYERS);
-    w->layers[w->nlayers++] = fd;
-    w->spec.nlayers = w->nlayers;
-    return fd;
-}
-
-static int setup(void **state)
-{
-    struct world *w = calloc(1, sizeof(*w));
-    str_fmt(w->dir, sizeof(w->dir), "/tmp/e2b-launcher-XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    w->dirfd = open(w->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    w->exec_fd = program_fd();
-    w->log_fd =
-        openat(w->dirfd, "log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    folder(w, "upper");
-    w->upper_fd = openat(w->dirfd, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    str_fmt(w->cgroup, sizeof(w->cgroup), "e2blua/test%d/main", (int)getpid());
-    w->spec = (struct launcher_spec){.id = "launchertest",
-                                     .cgroup = w->cgroup,
-                                     .hostname = "e2b.local",
-                                     .layers = w->layers,
-                                     .upper_fd = w->upper_fd,
-                                     .exec_fd = w->exec_fd,
-                                     .envp = EMPTY_ENV,
-                                     .log_fd = w->log_fd,
-                                     .hosts = "127.0.0.1 localhost\n",
-                                     .resolv_conf = "nameserver 127.0.0.53\n"};
-    w->child.pidfd = -1;
-    layer(w, "l0");
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct world *w = *state;
-    struct err e = {0};
-    if (launcher_kill(&w->child, 5000, &e) < 0)
-        print_error("teardown: %s\n", e.msg);
-    for (int i = 0; i < w->nlayers; i++)
-        close(w->layers[i]);
-    close(w->exec_fd);
-    close(w->log_fd);
-    close(w->upper_fd);
-    close(w->dirfd);
-    if (path_remove_tree(AT_FDCWD, w->dir, &e) < 0)
-        print_error("teardown: %s\n", e.msg);
-    free(w->log);
-    free(w);
-    return 0;
-}
-
-static void start(struct world *w, char **argv)
-{
-    struct err e = {0};
-    w->spec.argv = argv;
-    if (launcher_start(&w->spec, &w->child, &e) < 0)
-        fail_msg("%s", e.msg);
-}
-
-static int wait_end(struct world *w)
-{
-    struct err e = {0};
-    int status = -1;
-    struct pollfd p = {.fd = w->child.pidfd, .events = POLLIN};
-    assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
-    if (launcher_reap(&w->child, &status, &e) < 0)
-        fail_msg("%s", e.msg);
-    return status;
-}
-
-static void finish(struct world *w)
-{
-    struct err e = {0};
-    if (launcher_kill(&w->child, 5000, &e) < 0)
-        fail_msg("%s", e.msg);
-}
-
-static void read_log(struct world *w)
-{
-    struct err e = {0};
-    free(w->log);
-    w->log = path_read_file(w->dirfd, "log", 1 << 20, NULL, &e);
-    if (!w->log)
-        fail_msg("%s", e.msg);
-}
-
-/* Runs the verbs to their end; what they printed is in w->log. */
-static void run(struct world *w, char **argv)
-{
-    start(w, argv);
-    int status = wait_end(w);
-    finish(w);
-    read_log(w);
-    if (status != 0)
-        fail_msg("status %#x: %s", (unsigned)status, w->log);
-}
-
-#define RUN_VERBS(w, ...)                                                      \
-    run(w, (char *[]){(char *)"inside", __VA_ARGS__, NULL})
-#define START_VERBS(w, ...)                                                    \
-    start(w, (char *[]){(char *)"inside", __VA_ARGS__, NULL})
-#define V(s) ((char *)(size_t)(s))
-
-static void want(struct world *w, const char *text)
-{
-    if (!strstr(w->log, text))
-        fail_msg("no '%s' in:\n%s", text, w->log);
-}
-
-static int exists(struct world *w, const char *path)
-{
-    return faccessat(w->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
 
 /* ---- tests ----------------------------------------------------------------
  */
@@ -522,53 +353,6 @@ static void test_memory(void **state)
     assert_int_equal(cgroup_usage(w->cgroup, &u, &e), -1);
 }
 
-/* A limited disk is full for the sandbox alone, and has room again after a
- * removal. */
-static void check_full(struct world *w)
-{
-    put(w, "l0/x", "lower");
-    RUN_VERBS(w, V("cat"), V("/x"), V("fill"), V("/a"), V("rm"), V("/a"),
-              V("fill"), V("/b"), V("stat"), V("/"));
-    want(w, "lower");
-    want(w, "fill: No space left on device after 3");
-    char *second = strstr(w->log, "after 3");
-    assert_non_null(strstr(second + 1, "No space left on device after 3"));
-    want(w, "stat /: 40755 0 0");
-    assert_false(exists(w, "upper/u/b"));
-}
-
-static void test_disk_image(void **state)
-{
-    struct world *w = *state;
-    struct err e = {0};
-    struct disk_facts f = {0};
-    char seeds[128], image[128], why[192];
-    struct stat st;
-    disk_look(&f);
-    if (disk_choose(&f, why, sizeof(why)) != DISK_LOOP)
-        skip();
-    str_fmt(seeds, sizeof(seeds), "%s/disks", w->dir);
-    str_fmt(image, sizeof(image), "%s/disk.img", w->dir);
-    int mount = disk_open(seeds, image, 32 << 20, &e);
-    if (mount < 0)
-        fail_msg("%s", e.msg);
-    assert_int_equal(disk_open(seeds, image, 32 << 20, &e), -1);
-    assert_non_null(strstr(e.msg, "File exists"));
-    w->spec.upper_fd = mount;
-    w->spec.upper_detached = true;
-    check_full(w);
-    close(mount);
-    assert_int_equal(stat(image, &st), 0);
-    assert_true(st.st_size > 32 << 20 && st.st_size < 40 << 20);
-}
-
-static void test_disk_memory(void **state)
-{
-    struct world *w = *state;
-    w->spec.upper_bytes = 32 << 20;
-    check_full(w);
-}
-
 static void test_pids(void **state)
 {
     struct world *w = *state;
@@ -811,8 +595,7 @@ int main(void)
         TEST(test_many_layers), TEST(test_system_folders),
         TEST(test_passed),      TEST(test_many_descriptors),
         TEST(test_status),      TEST(test_memory),
-        TEST(test_pids),        TEST(test_disk_image),
-        TEST(test_disk_memory), TEST(test_kill),
+        TEST(test_pids),        TEST(test_kill),
         TEST(test_bad_specs),   TEST(test_failures),
         TEST(test_cycles),      TEST(test_threads),
         TEST(test_adopted),     TEST(test_network_passed),

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -358,6 +359,42 @@ static void test_rebuilt_parent(void **state)
     layers_gc_fini(&r);
 }
 
+/* What cannot be looked at for lack of descriptors is neither damaged nor
+ * useless. */
+static void test_no_descriptors(void **state)
+{
+    enum { MAX = 64 };
+    struct rlimit had, low;
+    struct err e = {0};
+    int fds[MAX], failures = 0;
+    (void)state;
+    make("base", "", 1);
+    make("one", "base", 2);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &had), 0);
+    for (int spare = 0; spare < 6; spare++) {
+        struct layers_gc_spec s = {.max = UINT64_MAX, .verify = spare % 2};
+        struct layers_gc_report r;
+        int n = 0;
+        low = had;
+        low.rlim_cur = MAX;
+        setrlimit(RLIMIT_NOFILE, &low);
+        while (n < MAX && (fds[n] = open("/dev/null", O_RDONLY)) >= 0)
+            n++;
+        for (int i = 0; i < spare && n > 0; i++)
+            fd_close(&fds[--n]);
+        failures += layers_gc(cache, &s, &r, &e) != 0;
+        while (n > 0)
+            fd_close(&fds[--n]);
+        setrlimit(RLIMIT_NOFILE, &had);
+        assert_int_equal(r.gone, 0);
+        assert_int_equal(r.damaged.len, 0);
+        assert_true(layers_have(cache, "base") && layers_have(cache, "one"));
+        layers_gc_fini(&r);
+    }
+    assert_in_range(failures, 2, 6);
+    assert_non_null(strstr(e.msg, "Too many open files"));
+}
+
 /* Takes layers and looks that they stay, while others collect all they may. */
 static int user_of_layers(int nr)
 {
@@ -458,6 +495,7 @@ int main(void)
         IN_CACHE(test_dead_builders),
         IN_CACHE(test_damage),
         IN_CACHE(test_rebuilt_parent),
+        IN_CACHE(test_no_descriptors),
         IN_CACHE(test_side_by_side),
         IN_CACHE(test_killed),
     };

@@ -90,7 +90,7 @@ static void test_publish(void **state)
     assert_true(fd >= 0);
     assert_int_equal(layers_meta(cache, ID, &b, &e), 0);
     assert_non_null(strstr(b.data, "{\"id\":\"" ID "\",\"content\":\""));
-    assert_non_null(strstr(b.data, "\"files\":1,\"top\":1,\"boot\":\""));
+    assert_non_null(strstr(b.data, "\"files\":1,\"top\":1,\"ids\":\"all\","));
     buf_clear(&b);
     assert_int_equal(layers_list(cache, &b, &e), 0);
     assert_string_equal(b.data, ID "\n");
@@ -271,6 +271,9 @@ static void test_verify(void **state)
     assert_int_equal(layers_verify(cache, ID, &e), 1);
     assert_non_null(strstr(e.msg, "layer " ID " is damaged: its content has"));
     put(cache, "layers/" ID "/meta.json", "{}");
+    assert_int_equal(layers_verify(cache, ID, &e), 2);
+    put(cache, "layers/" ID "/meta.json",
+        "{\"content\":\"of other ids\",\"ids\":\"one\"}");
     assert_int_equal(layers_verify(cache, ID, &e), 2);
 }
 

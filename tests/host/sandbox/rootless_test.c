@@ -1,13 +1,18 @@
 /* What ids a process has, on made texts and in real namespaces. */
 #include "sandbox/rootless.h"
+#include "sandbox/seccomp.h"
 #include "ctest.h"
 
 #include "base/fd.h"
 
+#include <grp.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,6 +119,31 @@ static int enter_and_nest(void)
     return ids.grade == ROOTLESS_ONE && geteuid() == 0 ? 0 : 7;
 }
 
+/* What the filter of one id makes of calls that would fail. */
+static int fake_owners(void)
+{
+    char dir[] = "/tmp/e2blua-fakes-XXXXXX", path[64];
+    struct stat st;
+    int r = enter_with_one();
+    if (r != 0)
+        return r;
+    if (!mkdtemp(dir))
+        return 10;
+    if (chown(dir, 5, 5) == 0) /* without the filter */
+        return 11;
+    if (seccomp_load_fakes() < 0)
+        return 12;
+    if (chown(dir, 5, 5) < 0 || setgroups(0, NULL) < 0 || setgid(5) < 0 ||
+        setuid(5) < 0 || getuid() != 0 || stat(dir, &st) < 0 || st.st_uid != 0)
+        return 13;
+    snprintf(path, sizeof(path), "%s/node", dir);
+    if (mknod(path, S_IFCHR | 0600, makedev(1, 3)) < 0 || stat(path, &st) == 0)
+        return 14; /* devices are not made */
+    if (mknod(path, S_IFIFO | 0600, 0) < 0 || stat(path, &st) < 0)
+        return 15; /* pipes are */
+    return unlink(path) < 0 || rmdir(dir) < 0 ? 16 : 0;
+}
+
 static int join_a_stranger(void)
 {
     struct err e = {0};
@@ -129,6 +159,7 @@ static void real(void **state)
     (void)state;
     assert_int_equal(in_child(enter_with_one), 0);
     assert_int_equal(in_child(enter_and_nest), 0);
+    assert_int_equal(in_child(fake_owners), 0);
     assert_int_equal(in_child(join_a_stranger), 0);
 }
 

@@ -1,6 +1,7 @@
 /* Sandboxes by their groups: on a made tree with real processes' numbers. */
 #include "sandbox/strays.h"
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "ctest.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,11 +141,45 @@ static void test_found(void **state)
     assert_int_equal(by_id(&seen, "itwo")->pid, 0);
 }
 
+/* The first of a namespace listens anew on the socket it was given. */
+static void test_by_socket(void **state)
+{
+    struct err e = {0};
+    pid_t pid = 0;
+    uint64_t start = 0;
+    (void)state;
+    int FD_AUTO run = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int FD_AUTO api = fd_unix_listen(run, "ibox.sock", 0600, &e);
+    assert_true(api >= 0);
+    /* Ours, and we are no sandbox. */
+    assert_int_equal(strays_at(run, "ibox.sock", &pid, &start), -1);
+    pid_t parent = fork();
+    if (parent == 0) {
+        if (unshare(CLONE_NEWPID) == 0 && fork() == 0)
+            listen(api, SOMAXCONN);
+        pause();
+    }
+    pid_t first = child_of(parent);
+    int found = -1;
+    for (int i = 0; found < 0 && i < 500; i++) {
+        found = strays_at(run, "ibox.sock", &pid, &start);
+        usleep(found < 0 ? 10000 : 0);
+    }
+    kill(first, SIGKILL);
+    kill(parent, SIGKILL);
+    waitpid(parent, NULL, 0);
+    assert_int_equal(found, 0);
+    assert_int_equal(pid, first);
+    assert_true(start > 0);
+    assert_int_equal(strays_at(run, "none.sock", &pid, &start), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_by_socket, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

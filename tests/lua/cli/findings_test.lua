@@ -18,8 +18,10 @@ local function machine(changes)
         newuidmap = "/usr/bin/newuidmap",
         next_ids = 165536,
         apparmor = false,
+        no_new_privs = false,
         chroot = false,
         fs_type = "ext4",
+        folder = true,
         kernel = "6.1.0-13-amd64",
         caps = { sys_admin = true, sys_chroot = true, setuid = true, setgid = true, chown = true,
             mknod = true },
@@ -97,8 +99,7 @@ t.test("what is lacking is named, with what is lost and how to mend it", functio
             "modprobe nf_tables" },
         { "user_namespaces", { userns = "EPERM", chroot = true }, "missing", "a chroot",
             "pivot_root" },
-        { "file_system", { fs_type = "nfs" }, "missing", "/c lies on nfs", "E2BLUA_HOME" },
-        { "file_system", { fs_type = "overlay" }, "missing", "/c lies on overlay", "E2BLUA_CACHE" },
+        { "file_system", { folder = "/c is on NFS" }, "missing", "/c is on NFS", "E2BLUA_HOME" },
         { "cgroups", { limits = { cpu = true, freeze = true, version = 2, where = "/g",
             why = "it is not delegated", remedy = "delegate it" } }, "warn",
             "memory, pids: it is not delegated", "delegate it" },
@@ -136,6 +137,7 @@ t.test("an ordinary user needs other things, and loses others", function()
         "%-%-add%-subgids 165536%-231071 ada")
     one.why = "newuidmap or newgidmap refused it"
     check("root", user({}, one), "warn", "refused", "chmod u%+s /usr/bin/newuidmap")
+    check("root", user({ no_new_privs = true }, one), "warn", "refused", "NoNewPrivileges=no")
     check("user_namespaces", user({}, "unshare: Operation not permitted"), "missing",
         "Operation not permitted", "unprivileged_userns_clone=1")
     check("user_namespaces", user({ apparmor = true }, "unshare: Permission denied"), "missing",
