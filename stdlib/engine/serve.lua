@@ -146,6 +146,9 @@ end
 -- Makes the base image or finds it; creates answer 503 until then.
 local function make_image(E)
     local maker = engine.image_maker()
+    local _ <close> = setmetatable({}, { __close = function() -- when the engine ends first
+        maker:stop()
+    end })
     local watcher = task.spawn_quiet(function()
         while true do
             E.image.stage, E.image.percent = maker:progress()
