@@ -18,6 +18,12 @@ int cgroup_add(const char *name, pid_t pid, struct err *e)
     return cgroup_tree_open(&t, e) ? -1 : cgroup_tree_add(&t, name, pid, e);
 }
 
+int cgroup_doors(const char *name, int fds[CGROUP_DOORS], struct err *e)
+{
+    struct cgroup_tree t;
+    return cgroup_tree_open(&t, e) ? -1 : cgroup_tree_doors(&t, name, fds, e);
+}
+
 int cgroup_fd(const char *name)
 {
     struct cgroup_tree t;

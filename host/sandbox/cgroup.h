@@ -49,6 +49,12 @@ int cgroup_make(const char *name, const struct cgroup_limits *l, char *missing,
                 size_t cap, struct err *e);
 /* Moves a process into the group in every hierarchy. */
 int cgroup_add(const char *name, pid_t pid, struct err *e);
+/* For a process of one thread that moves itself into the v1 groups, by writing
+ * "0" to each of the descriptors. Moving another process waits for a grace
+ * period of the kernel, some 10 ms; this does not. How many there are, at most
+ * CGROUP_DOORS, or -1. */
+enum { CGROUP_DOORS = 5 };
+int cgroup_doors(const char *name, int fds[CGROUP_DOORS], struct err *e);
 /* O_PATH descriptor for CLONE_INTO_CGROUP, or -1 without v2 controllers. */
 int cgroup_fd(const char *name);
 /* What the machine cannot count stays 0. Fails when there is no such group. */

@@ -283,6 +283,28 @@ int cgroup_tree_add(const struct cgroup_tree *t, const char *name, pid_t pid,
     return 0;
 }
 
+int cgroup_tree_doors(const struct cgroup_tree *t, const char *name,
+                      int fds[CGROUP_DOORS], struct err *e)
+{
+    char path[CGROUP_PATH_MAX];
+    int n = 0;
+    if (check_name(name, e) < 0)
+        return -1;
+    for (int i = 0; i < CGROUP_KINDS; i++) {
+        if (!first_of_root(t, i) || t->kind[i].v2)
+            continue;
+        group_path(path, &t->kind[i], name, "tasks");
+        fds[n] = open(path, O_WRONLY | O_CLOEXEC);
+        if (fds[n++] >= 0)
+            continue;
+        err_errno(e, NULL, "open %s", path);
+        while (n > 0)
+            fd_close(&fds[--n]);
+        return -1;
+    }
+    return n;
+}
+
 int cgroup_tree_fd(const struct cgroup_tree *t, const char *name)
 {
     char path[CGROUP_PATH_MAX];

@@ -14,6 +14,7 @@ enum cgroup_kind {
     CGROUP_FREEZER,
     CGROUP_KINDS
 };
+_Static_assert((int)CGROUP_KINDS <= (int)CGROUP_DOORS, "a door for each kind");
 
 enum { CGROUP_ROOT_MAX = 256, CGROUP_PATH_MAX = 512 };
 
@@ -58,6 +59,8 @@ int cgroup_tree_make(const struct cgroup_tree *t, const char *name,
                      struct err *e);
 int cgroup_tree_add(const struct cgroup_tree *t, const char *name, pid_t pid,
                     struct err *e);
+int cgroup_tree_doors(const struct cgroup_tree *t, const char *name,
+                      int fds[CGROUP_DOORS], struct err *e);
 int cgroup_tree_fd(const struct cgroup_tree *t, const char *name);
 int cgroup_tree_usage(const struct cgroup_tree *t, const char *name,
                       struct cgroup_usage *u, struct err *e);

@@ -148,7 +148,15 @@ static int take_identity(struct child *c)
     return 0;
 }
 
-/* After the parent has moved it into its group, which thereby becomes "/". */
+static int join_groups(struct child *c)
+{
+    for (int i = 0; i < c->plan->ndoors; i++)
+        if (write(c->plan->doors[i], "0", 1) != 1 || close(c->plan->doors[i]))
+            return -1;
+    return 0;
+}
+
+/* Now that it is in its group, which thereby becomes "/". */
 static int hide_cgroup_path(struct child *c)
 {
     (void)c;
@@ -553,6 +561,7 @@ static const struct {
     const char *name;
     int (*run)(struct child *c);
 } STEPS[] = {
+    {"join its cgroups", join_groups},
     {"become root of the user namespace", take_identity},
     {"unshare the cgroup namespace", hide_cgroup_path},
     {"set the hostname", set_hostname},

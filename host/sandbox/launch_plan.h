@@ -20,12 +20,13 @@ enum {
 
 struct launch_plan {
     const struct launcher_spec *spec;
-    int sock;                               /* the child's end */
-    int keep[LAUNCHER_MAX_PASS + 8], nkeep; /* all else it closes; ascending */
-    int input;                              /* of the program; -1: /dev/null */
-    char names[LAUNCH_TREES][5];            /* "l0", ..., "u": mount points */
-    char overlay[1024];                     /* options of the root's mount */
-    char shm[48];                           /* options of /dev/shm */
+    int sock;                                /* the child's end */
+    int doors[CGROUP_DOORS], ndoors;         /* into its groups */
+    int keep[LAUNCHER_MAX_PASS + 16], nkeep; /* all else it closes; ascending */
+    int input;                               /* of the program; -1: /dev/null */
+    char names[LAUNCH_TREES][5];             /* "l0", ..., "u": mount points */
+    char overlay[1024];                      /* options of the root's mount */
+    char shm[48];                            /* options of /dev/shm */
     char upper[48]; /* options of a tmpfs for it, or "" */
     char inotify[16];
     struct netns_plan net; /* when spec->net */

@@ -185,6 +185,8 @@ static void keep_all(struct launch_plan *p)
     keep(p, p->input);
     if (s->keep_fd > 0)
         keep(p, s->keep_fd);
+    for (int i = 0; i < p->ndoors; i++)
+        keep(p, p->doors[i]);
     for (int i = 0; i < s->npass; i++)
         keep(p, s->pass_fds[i]);
 }
@@ -298,7 +300,7 @@ static int release(const struct launch_plan *p, const struct launcher_child *c,
 {
     const struct launcher_spec *s = p->spec;
     int trees[LAUNCH_TREES];
-    if (rootless_map(&p->ids, c->pid, e) || cgroup_add(c->cgroup, c->pid, e))
+    if (rootless_map(&p->ids, c->pid, e) < 0)
         return -1;
     int rc = launch_maps_trees(p, c->pid, trees, e);
     if (rc == 0)
@@ -320,8 +322,13 @@ static int start(struct launch_plan *p, struct launcher_child *c, struct err *e)
         p->spec->memory_events ? cgroup_memory_events(c->cgroup) : -1;
     p->input = events;
     p->sock = childs;
+    p->ndoors = cgroup_doors(c->cgroup, p->doors, e);
+    if (p->ndoors < 0)
+        return -1;
     keep_all(p);
     pid_t pid = clone_child(p, cgroup, &c->pidfd);
+    for (int i = 0; i < p->ndoors; i++)
+        fd_close(&p->doors[i]);
     if (pid < 0) {
         c->pidfd = -1;
         return clone_failed(e);

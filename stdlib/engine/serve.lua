@@ -138,8 +138,9 @@ end
 -- Makes the base image or finds it; creates answer 503 until then.
 local function make_image(E)
     local maker = engine.image_maker()
-    -- An engine that ends waits for its workers, not for the image.
-    local _ <close> = setmetatable({}, { __close = function() maker:stop() end })
+    local _ <close> = setmetatable({}, { __close = function() -- when the engine ends first
+        maker:stop()
+    end })
     local watcher = task.spawn_quiet(function()
         while true do
             E.image.stage, E.image.percent = maker:progress()

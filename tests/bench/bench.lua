@@ -183,12 +183,12 @@ function M.memory(pid)
     return field(text, "VmHWM"), field(text, "VmRSS")
 end
 
---- Private memory and a share of what is shared, in KiB.
+--- Private memory and a share of what is shared, in KiB; 0 where it may not be read.
 ---@param pid integer
 ---@return integer
 function M.pss(pid)
-    local text = assert(fs.read_file(("/proc/%d/smaps_rollup"):format(pid), 1 << 16))
-    return field(text, "Pss")
+    local text = fs.read_file(("/proc/%d/smaps_rollup"):format(pid), 1 << 16)
+    return text and field(text, "Pss") or 0
 end
 
 --- Processor time that a process has taken, in seconds.
@@ -200,12 +200,12 @@ function M.processor(pid)
     return (tonumber(user) + tonumber(system)) / 100 -- USER_HZ
 end
 
---- From now on the peak counts anew.
+--- From now on the peak counts anew; false where that is not allowed.
 ---@param pid integer
+---@return boolean
 function M.forget_peak(pid)
-    local f = assert(io.open(("/proc/%d/clear_refs"):format(pid), "w"))
-    f:write "5"
-    f:close()
+    local f <close> = io.open(("/proc/%d/clear_refs"):format(pid), "w")
+    return f ~= nil and f:write "5" ~= nil
 end
 
 --- The engine's process.

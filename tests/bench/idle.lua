@@ -42,13 +42,19 @@ local function settle()
     end
 end
 
--- What a sandbox's group is charged with, kernel memory included, in KiB.
-local function charged(pid)
-    local groups = fs.read_file(("/proc/%d/cgroup"):format(pid), 1 << 16) or ""
+-- The file that tells what the group of a process is charged with.
+local function group_file(pid)
+    local groups = fs.read_file(("/proc/%s/cgroup"):format(pid), 1 << 16) or ""
     local v1 = groups:match "%d+:[^\n]*memory[^\n:]*:([^\n]+)"
-    local path = v1 and "/sys/fs/cgroup/memory" .. v1 .. "/memory.usage_in_bytes" or
+    return v1 and "/sys/fs/cgroup/memory" .. v1 .. "/memory.usage_in_bytes" or
         "/sys/fs/cgroup" .. (groups:match "0::([^\n]+)" or "") .. "/memory.current"
-    return (tonumber(fs.read_file(path, 64) or "") or 0) / 1024
+end
+
+-- What a sandbox's group is charged with, kernel memory included, in KiB; 0 without one.
+local function charged(pid)
+    local path = group_file(pid)
+    local text = path ~= group_file "self" and fs.read_file(path, 64)
+    return (tonumber(text or "") or 0) / 1024
 end
 
 local function measure()

@@ -74,8 +74,10 @@ local function while_building(sandbox, count, out, context, log)
     return list
 end
 
+-- Each round's own, so that a burst of the neighbours' spoils that round alone.
 local function add(to, list)
-    table.move(list, 1, #list, #to + 1, to)
+    table.insert(to.p50, bench.median(list))
+    table.insert(to.p99, bench.percentile(list, 0.99))
 end
 
 return function()
@@ -85,17 +87,16 @@ return function()
     local sandbox <close> = place.sandbox()
     serve(sandbox)
     round_trips(sandbox, 50, out)()
-    local idle, busy = {}, {}
-    local count = bench.scaled(2000, 50)
-    for _ = 1, bench.scaled(3, 1) do
+    local idle, busy = { p50 = {}, p99 = {} }, { p50 = {}, p99 = {} }
+    local count = bench.scaled(1000, 50)
+    for _ = 1, bench.scaled(7, 1) do
         add(idle, round_trips(sandbox, count, out)())
         add(busy, while_building(sandbox, count, out, context, log))
     end
     bench.compare { measure = "round trip through the proxy: p50", unit = "ms", peer = "when idle",
-        samples = { bench.median(busy) }, peer_samples = { bench.median(idle) },
+        samples = busy.p50, peer_samples = idle.p50,
         note = ("e2blua: while %d builds ran"):format(log.builds) }
     bench.compare { measure = "round trip through the proxy while a build runs: p99", unit = "ms",
-        peer = "when idle", samples = { bench.percentile(busy, 0.99) },
-        peer_samples = { bench.percentile(idle, 0.99) }, plus = 5,
+        peer = "when idle", samples = busy.p99, peer_samples = idle.p99, plus = 5,
         goal = "at most 5 ms over idle" }
 end

@@ -24,13 +24,16 @@ t.test("every bench fills its rows of the table", function()
     local facts = assert(json.decode(assert(fs.read_file(out .. "/table.json"))))
     local benches = {}
     for _, row in ipairs(facts.rows) do
-        t.ok(type(row.ours) == "number", json.encode(row))
+        -- Of the daemon in a sandbox an ordinary user learns nothing.
+        t.ok(type(row.ours) == "number" or process.uid() ~= 0 and
+            row.measure:find "memory of envd", json.encode(row))
         benches[row.bench] = (benches[row.bench] or 0) + 1
     end
     t.eq(benches, { host = 4, command = 1, create = 10, transfer = 8, output = 2, rebuild = 1,
         proxy = 2, idle = 3, streams = 4 })
     t.match(assert(fs.read_file(out .. "/table.md")), "node cannot run: [^|]+")
-    t.match(text, "| command in a running sandbox | [%d.]+ | ms | fork%+exec | [%d.]+ |")
+    local peer = process.uid() == 0 and "[%d.]+ " or " " -- whose chroot takes root
+    t.match(text, "| command in a running sandbox | [%d.]+ | ms | fork%+exec | " .. peer .. "|")
 end)
 
 t.test("a bench that there is not is said", function()
