@@ -70,6 +70,12 @@ static const char *const MIGRATIONS[] = {
     "  sandbox_id TEXT NOT NULL REFERENCES sandboxes(id) ON DELETE CASCADE,"
     "  slot INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,"
     "  PRIMARY KEY(sandbox_id, slot)) STRICT;",
+    /* What its owner can read of a sandbox; fields as JSON. */
+    "CREATE TABLE box_logs("
+    "  sandbox_id TEXT NOT NULL REFERENCES sandboxes(id) ON DELETE CASCADE,"
+    "  at INTEGER NOT NULL, level TEXT NOT NULL, message TEXT NOT NULL,"
+    "  fields TEXT NOT NULL) STRICT;"
+    "CREATE INDEX box_logs_sandbox ON box_logs(sandbox_id);",
 };
 /* Nobody else holds it longer; while the engine runs, nobody else has it. */
 enum { BUSY_MS = 5000 };

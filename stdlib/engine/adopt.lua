@@ -57,6 +57,7 @@ local function take(boxes, row)
         handle:close()
         return nil, "its row cannot be read: " .. tostring(record)
     end
+    boxes.logs:adopted(record.id)
     boxes:enter(record)
     once.adopted(boxes, record)
     return record

@@ -1,8 +1,9 @@
--- What happened to sandboxes, in words: bounded, in memory, also of sandboxes
--- that have ended lately. Source: control plane reference, section 5.15.
+-- What happened to sandboxes, in words: bounded, also of sandboxes that have ended
+-- lately; the next engine has it of those that live. Source: control plane reference, section 5.15.
 local http = require "engine.http"
 local json = require "e2b_json"
 local state = require "engine.state"
+local wire = require "e2b_wire"
 
 local M = {}
 
@@ -16,9 +17,34 @@ local LEVELS <const> = { debug = 1, info = 2, warn = 3, error = 4 }
 local Logs = {}
 Logs.__index = Logs
 
+---@param kept table the engine's state
 ---@return table
-function M.new()
-    return setmetatable({ of = {}, ended = {} }, Logs)
+function M.new(kept)
+    return setmetatable({ kept = kept, of = {}, ended = {} }, Logs)
+end
+
+-- A log that cannot be written (the disk is full) is no reason to fail; nothing is kept of
+-- a sandbox whose row has gone.
+local function keep(self, id, e, full)
+    pcall(self.kept.exec, self.kept, "INSERT INTO box_logs(sandbox_id, at, level, message," ..
+        " fields) SELECT id, ?2, ?3, ?4, ?5 FROM sandboxes WHERE id = ?1", id, e.at, e.level,
+        wire.utf8(e.message), json.encode(e.fields))
+    if full then
+        pcall(self.kept.exec, self.kept, "DELETE FROM box_logs WHERE rowid = (SELECT min(rowid)" ..
+            " FROM box_logs WHERE sandbox_id = ?1)", id)
+    end
+end
+
+---A sandbox of an earlier engine keeps its log.
+---@param id string
+function Logs:adopted(id)
+    local list = {}
+    for i, row in ipairs(self.kept:rows("SELECT at, level, message, fields FROM box_logs" ..
+        " WHERE sandbox_id = ?1 ORDER BY rowid", id)) do
+        row.fields = json.decode(row.fields)
+        list[i] = row
+    end
+    self.of[id] = list
 end
 
 ---Adds a line to a sandbox's log. No secrets.
@@ -38,7 +64,9 @@ function Logs:add(id, level, message, fields)
         message = message:sub(1, MAX_TEXT),
         fields = fields or {},
     }
-    if #list > KEPT then
+    local full = #list > KEPT
+    keep(self, id, list[#list], full)
+    if full then
         table.remove(list, 1)
     end
 end

@@ -35,7 +35,7 @@ Boxes.__index = Boxes
 ---@return table
 function M.new(E)
     return setmetatable({ E = E, live = {}, starved = {}, count = 0, making = 0, keys = {},
-        changed = task.cond(), logs = logs.new() }, Boxes)
+        changed = task.cond(), logs = logs.new(E.state) }, Boxes)
 end
 
 -- ---- launching --------------------------------------------------------------

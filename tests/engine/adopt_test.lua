@@ -30,6 +30,18 @@ end
 
 local gone, kill_engine = rig.gone, rig.kill_engine
 
+-- What the owner of a sandbox can read.
+local function own_log(home, sbx)
+    local o, list = rig.options(home), {}
+    local _, _, text = rig.request { url = o.api_url .. "/sandboxes/" .. sbx.sandbox_id .. "/logs",
+        headers = { ["X-API-Key"] = o.api_key } }
+    for i, e in ipairs(json.decode(text).logEntries) do
+        list[i] = e.level .. " " .. e.message .. (e.fields.template and " " .. e.fields.template
+            or "")
+    end
+    return list
+end
+
 local function ids(home)
     local list = {}
     for i, info in ipairs(Sandbox.list(rig.options(home)):next_items()) do
@@ -68,7 +80,8 @@ t.test("sandboxes are those they were: files, processes, limits, ends, metadata"
             envs = { MARK = "m" .. i } })
         sbx.files:write("kept", "content " .. i)
         sbx.commands:run("exec sleep 300", { background = true }):disconnect()
-        before[i] = { sbx = sbx, info = sbx:get_info() }
+        before[i] = { sbx = sbx, info = sbx:get_info(), log = own_log(home, sbx) }
+        t.match(before[i].log[1], "^info the sandbox starts base$")
     end
     local key, port = rig.info(home).api_key, rig.info(home).port
     kill_engine(home)
@@ -78,6 +91,7 @@ t.test("sandboxes are those they were: files, processes, limits, ends, metadata"
     t.eq(#ids(home), 3)
     for i, one in ipairs(before) do
         t.eq(one.sbx:get_info(), one.info)
+        t.eq(own_log(home, one.sbx), one.log)
         t.eq(one.sbx.files:read("kept"), "content " .. i)
         t.eq(one.sbx.commands:run("echo $MARK; pgrep -c sleep").stdout, "m" .. i .. "\n1\n")
     end

@@ -116,6 +116,7 @@ static void test_older(void **state)
     (void)state;
     struct store *s = open_store();
     run(s, "DROP TABLE names");
+    run(s, "DROP TABLE box_logs");
     run(s, "ALTER TABLE sandboxes DROP COLUMN end_boot");
     run(s, "INSERT INTO sandboxes(id, kind, state, started_at, end_at, doc) "
            "VALUES('i1', 'sandbox', 'running', 1, 2, '{}')");
