@@ -236,7 +236,7 @@ unit-v2: build-all $(V2_TESTS) ## the cgroup tests on a kernel with cgroup v2 al
 test: deps-test ## set up, build, run all tests (T=name for some)
 	@E2BLUA_TEST_USER=1 $(MAKE) test-all
 test-user: deps-test ## as root: what an ordinary user repeats of the tests (T=name)
-	@$(MAKE) build-all
+	@$(MAKE) build-tests
 	@sh tests/lib/user.sh $(B)/e2blua "$(T)" \
 		"$${E2BLUA_CACHE:-$${E2BLUA_HOME:-/var/lib/e2blua}/cache}"
 build-tests: build-all $(CTESTS) $(B)/bench/probe

@@ -413,6 +413,8 @@ int main(int argc, char **argv)
     lua_pushlightuserdata(L, &c);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK)
         fprintf(stderr, "e2blua: internal error: %s\n", lua_tostring(L, -1));
+    if (interrupted.sched)
+        task_end_jobs(interrupted.sched);
     lua_close(L);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);

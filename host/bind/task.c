@@ -677,10 +677,16 @@ int task_run(struct sched *s, int nargs, int *code)
     return failed ? -1 : 0;
 }
 
-void task_close(struct sched *s)
+void task_end_jobs(struct sched *s)
 {
     loop_watch_stop(s->jobs_watch);
     job_pool_free(s->jobs);
+    s->jobs_watch = NULL;
+    s->jobs = NULL;
+}
+
+void task_close(struct sched *s)
+{
     loop_wake_free(s->wake);
     free(s);
 }

@@ -60,6 +60,9 @@ int task_run(struct sched *s, int nargs, int *code);
 /* Async-signal-safe: cancels the main task with kind interrupted, stops a
  * running Lua function at its next instruction. */
 void task_interrupt(struct sched *s);
+/* Before lua_close, which unloads the modules: waits for the jobs that run, and
+ * drops those that wait. */
+void task_end_jobs(struct sched *s);
 /* After lua_close. */
 void task_close(struct sched *s);
 

@@ -480,6 +480,7 @@ static int arrange_descriptors(struct child *c)
     int in = c->plan->input;
     in = fcntl(in < 0 ? null : in, F_DUPFD_CLOEXEC, first);
     int log = fcntl(s->log_fd < 0 ? null : s->log_fd, F_DUPFD_CLOEXEC, first);
+    close(null);
     int prog = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, first);
     int sock = fcntl(c->sock, F_DUPFD_CLOEXEC, first);
     if (sock < 0)

@@ -9,6 +9,8 @@ local M = {}
 
 -- An answer that is read whole (an error, an info, a listing) is never larger.
 local MAX_BODY <const> = 64 << 20
+-- What may be asked of this machine's engine again, when it died before it answered.
+local REPEATED <const> = { GET = true, DELETE = true }
 local MAX_SHOWN <const> = 300
 
 ---Percent-encodes the values and puts them into the %s places of a path.
@@ -214,12 +216,12 @@ function M.body(x, req, deadline)
     end
 end
 
--- After a request that reached nobody, or a GET: whether it may be sent once more, since
--- the engine of this machine has been found or started again. The request's URL
--- follows it. Else the error to raise.
+-- After a request that reached nobody, or may be repeated: whether it may be sent
+-- once more, since the engine of this machine has been found or started again. The
+-- request's URL follows it. Else the error to raise.
 local function revived(config, req, err)
     if config.backend ~= "local" or err.kind ~= "network" or
-        not err.retryable and req.method ~= "GET" then
+        not err.retryable and not REPEATED[req.method] then
         return false, err
     end
     local old = config.api_url

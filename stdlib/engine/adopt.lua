@@ -16,6 +16,7 @@ local M = {}
 
 -- An envd that is starved of its processor answers late.
 local FETCH_SECONDS <const> = { 2, 10, 30 }
+local HOLDER_SECONDS <const> = 2
 local REMOVE_SECONDS <const> = 30
 
 -- ---- what goes on -----------------------------------------------------------
@@ -108,10 +109,15 @@ end
 local function remove(boxes, row, fate)
     local E = boxes.E
     if fate == "end" then
-        -- Without a pid the engine died while it launched: the group has what there is.
+        -- Without a pid the engine died while it launched, or its state was lost: the group
+        -- has what there is, and envd says who it is where there are no groups.
+        local pid, start_time = row.pid, row.start_time
+        if not pid then
+            pid, start_time = engine.holder(E.paths.run, row.id .. ".sock", HOLDER_SECONDS)
+        end
         local ok, err = engine.kill {
-            pid = row.pid,
-            start_time = row.start_time,
+            pid = pid,
+            start_time = pid and start_time,
             cgroup = row.cgroup or boxes:group_of(row.id),
         }
         if not ok then

@@ -265,12 +265,20 @@ local function found_or_started(p, anyhow)
     end
 end
 
+---@return string boot_id of this boot of the machine
+function M.boot_id()
+    return Error.check(fs.read_file("/proc/sys/kernel/random/boot_id")):match("%S+")
+end
+
 ---Sandboxes and build steps of an engine that has died, which the next one
----finds; more or less, as the dead one cannot be asked.
+---finds; more or less, as the dead one cannot be asked. A reboot leaves none.
 ---@param p engine.Paths
 ---@return integer
 function M.orphans(p)
-    local count = 0
+    local info, count = M.info(p), 0
+    if info and info.boot_id and info.boot_id ~= M.boot_id() then
+        return 0
+    end
     for _, name in ipairs(fs.list(p.run) or {}) do
         count = count + (name:find("%.sock$") and 1 or 0)
     end

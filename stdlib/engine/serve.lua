@@ -84,13 +84,10 @@ function Engine:step_down()
     self:stop()
 end
 
--- Ports to try: clients of sandboxes that live on know the earlier engine's.
--- E2BLUA_PORT=0: any (tests).
+-- Ports to try: the clients of an engine that died know its own. E2BLUA_PORT=0:
+-- any (tests).
 local function ports(E)
-    local list, first = {}, E.first_port
-    if E.boxes.count > 0 then
-        list[1] = math.tointeger(tonumber(E.state:get("port") or ""))
-    end
+    local list, first = { E.earlier and math.tointeger(E.earlier.port) }, E.first_port
     for port = first, first == 0 and 0 or first + PORTS do
         list[#list + 1] = port
     end
@@ -107,7 +104,6 @@ local function listen(E, router)
             filter = E.proxy:filter() }
         if server then
             E.port = server.port
-            E.state:set("port", tostring(E.port))
             local _, v6 = server:add { host = "::1", port = server.port }
             if v6 then
                 log.info("no IPv6 loopback: %s", v6.message)
@@ -129,15 +125,11 @@ local function make_folders(p)
     end
 end
 
-local function boot_id()
-    return Error.check(fs.read_file("/proc/sys/kernel/random/boot_id")):match("%S+")
-end
-
 -- The key stays the same for a home, so that clients keep theirs.
-local function key_of(E, earlier)
+local function key_of(E)
     local key = E.state:get("api_key")
     if not key then
-        key = earlier and earlier.api_key or "e2b_" .. wire.random(20)
+        key = E.earlier and E.earlier.api_key or "e2b_" .. wire.random(20)
         E.state:set("api_key", key)
     end
     return key
@@ -146,6 +138,9 @@ end
 -- Makes the base image or finds it; creates answer 503 until then.
 local function make_image(E)
     local maker = engine.image_maker()
+    local _ <close> = setmetatable({}, { __close = function() -- when the engine ends first
+        maker:stop()
+    end })
     local watcher = task.spawn_quiet(function()
         while true do
             E.image.stage, E.image.percent = maker:progress()
@@ -180,6 +175,7 @@ local function write_info(E)
         api_key = E.key,
         domain = E.domain,
         build_id = E.build_id,
+        boot_id = E.boot_id,
     }, 384))
 end
 
@@ -212,7 +208,7 @@ local function open(p)
     local E = setmetatable({
         paths = p,
         build_id = paths.build_id(),
-        boot_id = boot_id(),
+        boot_id = client.boot_id(),
         home_hash = hash.sha256(p.home):sub(1, 12),
         began = task.now(),
         called = task.now(),
@@ -231,12 +227,12 @@ local function open(p)
     end
     E.first_port = math.tointeger(setting(env, "E2BLUA_PORT", FIRST_PORT, 65535)) or FIRST_PORT
     E.cache_max = gc.limit()
-    local earlier = client.info(p) -- of an engine that has died
+    E.earlier = client.info(p) -- of an engine that has died or stepped down
     E.state, E.notice = state.open(p.db)
     if E.notice then
         log.warn("%s", E.notice)
     end
-    E.key = key_of(E, earlier)
+    E.key = key_of(E)
     E.proxy = Error.check(engine.proxy(p.run))
     E.egress = egress.new(function(id, text)
         E.boxes:on_egress(id, text)

@@ -5,6 +5,7 @@ local Template = require "e2b.template"
 local child = require "child"
 local client = require "engine.client"
 local fs = require "e2b_fs"
+local json = require "e2b_json"
 local process = require "e2b_process"
 local rig = require "engine_rig"
 local t = require "tests"
@@ -123,7 +124,8 @@ t.test("a script goes on with its next call, whatever that is", function()
             repeat -- a thread that is not dead yet holds the sockets
                 e2b.sleep(0.01)
                 stat = fs.read_file("/proc/" .. pid .. "/stat")
-            until not stat or stat:find("%) Z ") and #fs.list("/proc/" .. pid .. "/task") <= 1
+                local threads = fs.list("/proc/" .. pid .. "/task") or {}
+            until not stat or stat:find("%) Z ") and #threads <= 1
         end
         local big = ("x"):rep(3000000)
         local calls = {
@@ -168,6 +170,37 @@ t.test("in the middle of an upload: the file is not there, the next upload is wh
     child.await("half a file is left", 5, function() return not sbx.files:exists("big") end)
     sbx.files:write("big", ("y"):rep(3000000))
     t.eq(sbx.commands:run("tr -d y <big | wc -c; wc -c <big").stdout, "0\n3000000\n")
+end)
+
+t.test("in the middle of the upload of a build's files: nothing of it is used, the link is good",
+    function()
+    local home = rig.home()
+    local o, name = options(home), ("a"):rep(64)
+    local key = { ["X-API-Key"] = o.api_key }
+    local function link()
+        local _, _, text = rig.request { headers = key,
+            url = o.api_url .. "/templates/any/files/" .. name }
+        return json.decode(text)
+    end
+    local at = link()
+    local x <close> = assert(require("e2b_httpc").open { method = "PUT", url = at.url,
+        upload = true, timeout = 10 })
+    for _ = 1, 20 do
+        assert(x:write(("x"):rep(100000)))
+    end
+    child.await("nothing has come", 5, function()
+        return #fs.list(home.paths.uploads) == 1
+    end)
+    kill_engine(home)
+    x:write("x")
+    x:finish()
+    t.eq(x:wait(), nil)
+    options(home)
+    t.eq(fs.list(home.paths.uploads), {})
+    t.eq(link().present, false)
+    t.eq(rig.request { method = "PUT", url = at.url, body = "whole" }, 200)
+    t.eq(link().present, true)
+    t.eq(fs.read_file(home.paths.uploads .. "/" .. name), "whole")
 end)
 
 t.test("ends of life go on: one comes while there is no engine, one under the next", function()
@@ -396,6 +429,11 @@ t.test("stop after a kill -9 ends what the dead engine has left; status and list
     local code, out = verb("engine", "status")
     t.eq(code, 1)
     t.match(out, "no engine runs in .*\n2 sandboxes of one that has died are left")
+    -- After a reboot they are only files.
+    local info = fs.read_file(home.paths.info)
+    assert(fs.write_file(home.paths.info, (info:gsub('"boot_id":"', "%0another-"))))
+    t.eq({ verb("engine", "status") }, { 1, "no engine runs in " .. home.path .. "\n" })
+    assert(fs.write_file(home.paths.info, info))
     code, out = verb("list")
     t.eq(code, 0)
     t.match(out, sbx.sandbox_id)

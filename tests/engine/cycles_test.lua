@@ -48,7 +48,8 @@ local function groups()
         local dir = "/sys/fs/cgroup/" .. name .. "/" .. rig.groups() ..
             require("e2b_hash").sha256(require("engine.paths").of().home):sub(1, 12)
         for _, entry in ipairs(fs.list(dir) or {}) do
-            n = n + (entry:find("^i") and fs.stat(dir .. "/" .. entry).type == "dir" and 1 or 0)
+            local found = entry:find "^i" and fs.stat(dir .. "/" .. entry) -- or just gone
+            n = n + (found and found.type == "dir" and 1 or 0)
         end
     end
     return n

@@ -20,19 +20,27 @@ local function apart(commands)
     return words
 end
 
+-- Root's nobody, after the commands. The program may lie where only root comes: /mnt is its
+-- folder then.
+local function as_nobody(commands)
+    local words = apart(("mount --bind %s /mnt\n"):format(child.quoted(process.exe()
+        :match "^(.*)/")) .. (commands or ""))
+    table.move(NOBODY, 1, #NOBODY, #words + 1, words)
+    words.program = "/mnt/" .. process.exe():match "[^/]*$"
+    return words
+end
+
 -- As the ordinary user: this one, or, as root, nobody, who is given ids.
 local function as_user(commands)
-    local words = {}
-    if process.uid() == 0 then
-        words = apart((commands or "") .. [[
-
-            ids=$(mktemp)
-            echo nobody:100000:65536 > $ids; chmod 644 $ids
-            for f in subuid subgid; do mount --bind $ids /etc/$f; done
-            rm $ids]])
-        table.move(NOBODY, 1, #NOBODY, #words + 1, words)
+    if process.uid() ~= 0 then
+        return {}
     end
-    return words
+    return as_nobody((commands or "") .. [[
+
+        ids=$(mktemp)
+        echo nobody:100000:65536 > $ids; chmod 644 $ids
+        for f in subuid subgid; do mount --bind $ids /etc/$f; done
+        rm $ids]])
 end
 
 -- Findings of the doctor started behind the words, and its exit code.
@@ -41,7 +49,7 @@ local function doctor(words, env)
     for _, word in ipairs(words) do
         line[#line + 1] = word
     end
-    for _, word in ipairs { process.exe(), "doctor", "--json" } do
+    for _, word in ipairs { words.program or process.exe(), "doctor", "--json" } do
         line[#line + 1] = word
     end
     env = env or {}
@@ -116,13 +124,16 @@ t.test("cgroups, unmounted", function()
 end)
 
 t.test("newuidmap, taken off the PATH", function()
-    local list = doctor(as_user(), { PATH = rig.path_without("newuidmap", "newgidmap") })
+    local path = rig.path_without("newuidmap", "newgidmap")
+    local words = as_user(("mount --bind %s /media"):format(path))
+    table.move({ "env", "PATH=" .. (words.program and "/media" or path) }, 1, 2, #words + 1, words)
+    local list = doctor(words)
     says(list, 0, "warn", "one id.*is missing", "apt%-get install uidmap")
 end)
 
 t.test("a range of ids, not given to the user", function()
     rig.needs_root()
-    local list = doctor(NOBODY)
+    local list = doctor(as_nobody())
     says(list, 0, "warn", "one id.*/etc/subuid has no range of 65536 ids for nobody",
         "usermod %-%-add%-subuids %d+%-%d+ %-%-add%-subgids %d+%-%d+ nobody")
 end)
@@ -158,9 +169,7 @@ end)
 
 t.test("a whole /proc, as in a container", function()
     rig.needs_root()
-    local words = apart "mount -t tmpfs none /proc/tty"
-    table.move(NOBODY, 1, #NOBODY, #words + 1, words)
-    local list, code = doctor(words)
+    local list, code = doctor(as_nobody "mount -t tmpfs none /proc/tty")
     says(list, code, "missing", "proc cannot be mounted", "systempaths=unconfined")
 end)
 

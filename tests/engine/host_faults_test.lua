@@ -67,7 +67,8 @@ local function create()
     return e2b.Sandbox.create { timeout = 120, allow_internet_access = false }
 end
 local first, second = create(), create()
-note("build", e2b.Template.build, template(1), "one")
+note("build", e2b.Template.build, template("1; head -c 24M /dev/zero > ~/blob; echo"), "one")
+note("rebuild", e2b.Template.build, template(1), "one") -- nobody needs the first layer any more
 -- All but the last block; then the last one, too.
 os.execute("dd if=/dev/zero of=" .. home .. "/filler bs=1M 2>/dev/null")
 os.execute("dd if=/dev/zero of=" .. home .. "/filler2 bs=4k 2>/dev/null")
@@ -78,6 +79,9 @@ note("write", function() first.files:write("/home/user/x", ("x"):rep(100000)) en
 note("kill", function() first:kill() end)
 note("timeout", function() second:set_timeout(300) end)
 note("list", function() return tostring(#e2b.Sandbox.list():next_items()) end)
+local exe = '"' .. require("e2b_process").exe() .. '"'
+note("gc", function() assert(os.execute(exe .. " engine gc --max 1M >/dev/null 2>&1")) end)
+note("after_gc", function() create():kill() end)
 os.remove(home .. "/filler")
 os.remove(home .. "/filler2")
 note("build_again", e2b.Template.build, template(2), "two")
@@ -87,7 +91,7 @@ note("after", function()
 end)
 note("second", function() return second.commands:run("echo alive").stdout end)
 second:kill()
-os.execute('"' .. require("e2b_process").exe() .. '" engine stop >/dev/null')
+os.execute(exe .. " engine stop >/dev/null")
 local db = require("e2b_engine").store(home .. "/state.db")
 got.rows = #db:query("SELECT * FROM sandboxes")
 db:close()
@@ -109,8 +113,8 @@ t.test("a full disk: what runs goes on, what would begin is refused, nothing is 
         t.eq(code, 0, out)
         local got = json.decode(out:match("({.*})\n$"))
         t.ok(got, out)
-        for _, name in ipairs { "build", "run", "kill", "timeout", "list", "build_again", "after",
-            "second" } do
+        for _, name in ipairs { "build", "rebuild", "gc", "after_gc", "run", "kill", "timeout",
+            "list", "build_again", "after", "second" } do
             t.ok(got[name].ok, name .. ": " .. tostring(got[name].text))
         end
         t.eq(got.create.kind, "not_enough_space", got.create.text)

@@ -111,9 +111,9 @@ t.test("with one user id everything is root's, and that is said", function()
     t.eq(sandbox.commands:run("id -u; sudo id -u; pwd; echo $HOME; touch f; chown daemon f; " ..
         "stat -c %U f /etc/passwd").stdout, "0\n0\n/home/user\n/home/user\nroot\nroot\n")
     local build = { api_url = o.api_url, api_key = o.api_key, domain = o.domain }
-    local template = Template():from_base_image():run_cmd("useradd bob && install -o bob " ..
-        "/etc/hostname /srv/of-bob && mknod /srv/pipe p", { user = "root" })
     local name = world.unique("one")
+    local template = world.template():run_cmd(": " .. name .. "; useradd bob && install -o bob " ..
+        "/etc/hostname /srv/of-bob && mknod /srv/pipe p", { user = "root" })
     Template.build(template, name, build)
     t.match(json.encode(client.status(home.paths)), '"grade":"one"')
     sandbox:close()

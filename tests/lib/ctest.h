@@ -11,18 +11,30 @@
 
 #include <cmocka.h>
 
-/* A root without any cgroup mounted, as bwrap's: limits cannot be tried there.
- * Asked of the kernel, not of our own code. */
-static inline int ctest_has_cgroups(void)
+/* Has the file a line with the text? */
+static inline int ctest_line(const char *path, const char *text)
 {
     char line[4096];
     int found = 0;
-    FILE *f = fopen("/proc/self/mountinfo", "re");
+    FILE *f = fopen(path, "re");
     while (f && !found && fgets(line, sizeof(line), f))
-        found = strstr(line, " - cgroup") != NULL;
+        found = strstr(line, text) != NULL;
     if (f)
         fclose(f);
     return found;
+}
+
+/* Root of the machine, not of a user namespace. */
+static inline int ctest_is_root(void)
+{
+    return ctest_line("/proc/self/uid_map", " 4294967295");
+}
+
+/* A root without any cgroup mounted, as bwrap's, or an ordinary user: limits
+ * cannot be tried there. Asked of the kernel, not of our own code. */
+static inline int ctest_has_cgroups(void)
+{
+    return ctest_is_root() && ctest_line("/proc/self/mountinfo", " - cgroup");
 }
 
 #define RUN(tests)                                                             \

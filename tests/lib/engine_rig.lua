@@ -163,7 +163,8 @@ end
 function M.gone(pid)
     child.await("process " .. pid .. " lives on", 5, function()
         local stat = fs.read_file("/proc/" .. pid .. "/stat")
-        return not stat or stat:find("%) [ZX] ")
+        local threads = fs.list("/proc/" .. pid .. "/task") or {}
+        return not stat or stat:find("%) [ZX] ") and #threads <= 1
     end)
 end
 

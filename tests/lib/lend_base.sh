@@ -22,7 +22,7 @@ as_user() {
 }
 range() { sed -n "s/^$user:\([0-9]*\):65536\$/\1/p" "$1" | head -n 1; }
 install -d -m 700 -o "$user" -g "$user" "$to" "$to/layers" "$to/tmp"
-work=$to/lend-$$ # two may do it at once
+work=$to/lend
 rm -rf "$work"
 pack() {
     tar -C "$from/layers/$id/fs" --xattrs --xattrs-include='*' --numeric-owner -cf - .
@@ -47,4 +47,4 @@ sed -e "s/$id/$new/" "$from/layers/$id/meta.json" |
     if [ "$grade" = one ]; then sed -e 's/"content":"[^"]*",//'; else cat; fi >"$work/meta.json"
 chown "$user:" "$work" "$work/meta.json"
 chmod 700 "$work"
-mv -T "$work" "$to/layers/$new" 2>/dev/null || rm -rf "$work"
+mv "$work" "$to/layers/$new"

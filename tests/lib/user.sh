@@ -51,7 +51,10 @@ done
 # A clone in a closed folder, as /root, is not to be read by others.
 tar -C "$here/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$copy" -xf -
 mkdir "$copy/build"
-cp -r "$program" "$(dirname "$program")/modules" "$copy/build"
+build=$(dirname "$program")
+cp -r "$program" "$build/modules" "$copy/build"
+mkdir -p "$copy/build/tests/host"
+[ ! -d "$build/tests/host/sandbox" ] || cp -r "$build/tests/host/sandbox" "$copy/build/tests/host"
 chown -R "$user:" "$copy"
 cd "$copy"
 files=$(grep -v '^#' tests/USER | grep -v /rootless_test | tr '\n' ' ')
@@ -74,8 +77,11 @@ leave() {
 }
 trap 'leave 2>/dev/null || :; rm -rf "$copy"' EXIT
 passed=0 failed=0 skipped=0
-run() { # name=value...
-    as_user "$@" sh tests/lib/run.sh build/e2blua "$filter" 2>&1 |
+run() { # group, Lua files, C tests...
+    in_group=$1 lua=$2
+    shift 2
+    as_user E2BLUA_TEST_GROUP="$in_group" E2BLUA_TEST_FILES="$lua" \
+        sh tests/lib/run.sh build/e2blua "$filter" "$@" 2>&1 |
         tee "$copy/out" | sed -u '$d'
     last=$(tail -n 1 "$copy/out" |
         sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
@@ -84,8 +90,10 @@ run() { # name=value...
     [ -n "$last" ] || { tail -n 1 "$copy/out"; echo "FAILED: the run broke off"; }
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
 }
-run E2BLUA_TEST_GROUP=$group/ E2BLUA_TEST_FILES="$files"
+run $group/ "$files"
 leave
-run E2BLUA_TEST_FILES=tests/engine/rootless_test.lua
+ctests=$(ls build/tests/host/sandbox/*_test 2>/dev/null | grep -F -- "$filter" || :)
+# shellcheck disable=SC2086
+run '' tests/engine/rootless_test.lua $ctests
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -3,7 +3,7 @@
 #include "sandbox/cgroup_tree.h"
 
 #include "cgroup_made.h"
-#include "ctest.h"
+#include "ctest_root.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -260,9 +260,7 @@ int main(void)
         TEST(test_scan), TEST(test_scan_unified), TEST(test_v1),
         TEST(test_v2),   TEST(test_bad_names),    TEST(test_real),
     };
-    if (geteuid() != 0) {
-        print_error("cgroup_test needs root: sudo make test\n");
+    if (ctest_root() < 0)
         return 1;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 #include "sandbox/cgroup_tree.h"
 
 #include "cgroup_made.h"
-#include "ctest.h"
+#include "ctest_root.h"
 
 #include <errno.h>
 #include <linux/sched.h>
@@ -509,9 +509,7 @@ int main(void)
         TEST(test_real_mount),  TEST(test_real_delegation),
         TEST(test_real_limits),
     };
-    if (geteuid() != 0) {
-        print_error("cgroup_v2_test needs root: sudo make test\n");
+    if (ctest_root() < 0)
         return 1;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 
 #include "base/path.h"
 #include "base/str.h"
-#include "ctest.h"
+#include "ctest_root.h"
 #include "launchrig.h"
 
 #include <fcntl.h>
@@ -66,7 +66,7 @@ static void test_look(void **state)
     (void)state;
     struct disk_facts f = {.bytes = 7};
     disk_look(&f);
-    assert_int_equal(f.root, geteuid() == 0);
+    assert_int_equal(f.root, ctest_is_root());
     assert_int_equal(f.bytes, 7);
 }
 
@@ -141,9 +141,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_disk_image, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_memory, setup, teardown),
     };
-    if (geteuid() != 0) {
-        print_error("disk_test needs root: sudo make test\n");
+    if (ctest_root() < 0)
         return 1;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

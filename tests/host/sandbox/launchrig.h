@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "ctest.h"
 #include "sandbox/launcher.h"
+#include "sandbox/rootless.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,11 +54,27 @@ static inline int program_fd(void)
     return fd;
 }
 
+/* The owner on disk of what a sandbox sees as id's. */
+static inline uid_t on_disk(uid_t id)
+{
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    return ids.idmap ? id : id + ids.first;
+}
+
+/* Gives a file of a layer to the sandbox's id. */
+static inline void own(struct world *w, const char *path, uid_t id)
+{
+    id = on_disk(id);
+    assert_int_equal(fchownat(w->dirfd, path, id, id, AT_SYMLINK_NOFOLLOW), 0);
+}
+
 static inline void put(struct world *w, const char *path, const char *text)
 {
     struct err e = {0};
     if (path_write_file(w->dirfd, path, text, strlen(text), 0644, &e) < 0)
         fail_msg("%s", e.msg);
+    own(w, path, 0);
 }
 
 static inline void folder(struct world *w, const char *path)
@@ -65,6 +82,7 @@ static inline void folder(struct world *w, const char *path)
     struct err e = {0};
     if (path_mkdirs(w->dirfd, path, 0755, &e) < 0)
         fail_msg("%s", e.msg);
+    own(w, path, 0);
 }
 
 static inline int layer(struct world *w, const char *name)

@@ -135,6 +135,8 @@ static int teardown(void **state)
     return path_remove_tree(AT_FDCWD, rig.dir, NULL);
 }
 
+static pid_t *want_holder; /* asked for in place of the sockets */
+
 static int fetch(const struct answer *a, int timeout_ms,
                  struct netns_sockets *s, struct err *e)
 {
@@ -147,7 +149,9 @@ static int fetch(const struct answer *a, int timeout_ms,
         _exit(9);
     }
     close(listener);
-    int r = netns_sockets_fetch(rig.dirfd, "s", timeout_ms, s, e);
+    int r = want_holder ? netns_sockets_holder(rig.dirfd, "s", timeout_ms,
+                                               want_holder, e)
+                        : netns_sockets_fetch(rig.dirfd, "s", timeout_ms, s, e);
     unlinkat(rig.dirfd, "s", 0);
     return r;
 }
@@ -184,6 +188,25 @@ static void without_network(void **state)
     end_child();
 }
 
+/* The kernel says it, not the far end. */
+static void who_answers(void **state)
+{
+    (void)state;
+    struct netns_sockets s;
+    struct err e = {0};
+    struct answer a = {.fds = "01", .which = 3};
+    int before = open_fds();
+    pid_t pid = 0;
+    want_holder = &pid;
+    int r = fetch(&a, WAIT_MS, &s, &e);
+    want_holder = NULL;
+    if (r < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(pid, rig.child);
+    assert_int_equal(open_fds(), before);
+    end_child();
+}
+
 static void strangers(void **state)
 {
     (void)state;
@@ -194,6 +217,7 @@ static void strangers(void **state)
         {.fds = "!1", .which = 3},     /* would block the engine */
         {.fds = "0", .which = 3},      /* fewer than it says */
         {.fds = "01p", .which = 3},    /* more than it says */
+        {.fds = "01ppp", .which = 3},  /* more than there can be */
         {.fds = "01", .which = 3 + 64} /* no such socket */
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -230,5 +254,6 @@ static void no_answer(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 static const struct CMUnitTest tests[] = {T(comes_back), T(without_network),
-                                          T(strangers), T(no_answer)};
+                                          T(who_answers), T(strangers),
+                                          T(no_answer)};
 RUN(tests)

@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "ctest.h"
+#include "ctest_root.h"
 #include "sandbox/launcher.h"
 
 #include <fcntl.h>
@@ -181,5 +181,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_by_socket, setup, teardown),
     };
+    if (ctest_root() < 0)
+        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,3 +179,15 @@ t.test("a script that nothing can wake any more ends and says so", function()
         t.match(out, ":2: the script waits, and nothing is left that could end it")
     end
 end)
+
+t.test("a script may end while a worker is busy for it", function()
+    local dir = t.tmpdir()
+    local f = assert(io.open(dir .. "/large", "w"))
+    f:seek("set", 200 << 20)
+    assert(f:write "x" and f:close())
+    local code, out = child.lua(([[
+        local task = require "e2b.task"
+        task.spawn(require "e2b_hash".file, %q)
+        task.sleep(0.02)]]):format(dir .. "/large")):wait(10)
+    t.eq({ code, out }, { 0, "" })
+end)
