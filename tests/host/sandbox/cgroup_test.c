@@ -160,6 +160,7 @@ static void test_bad_names(void **state)
     struct err e;
     struct cgroup_usage u;
     char missing[8];
+    int doors[CGROUP_DOORS];
     scan(m, V1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         memset(&e, 0, sizeof(e));
@@ -170,11 +171,45 @@ static void test_bad_names(void **state)
         assert_int_equal(cgroup_tree_kill(&m->tree, bad[i], &e), -1);
         assert_int_equal(cgroup_tree_remove(&m->tree, bad[i], 0, &e), -1);
         assert_int_equal(cgroup_tree_add(&m->tree, bad[i], 1, &e), -1);
+        assert_int_equal(cgroup_tree_doors(&m->tree, bad[i], doors, &e), -1);
         assert_int_equal(cgroup_tree_usage(&m->tree, bad[i], &u, &e), -1);
         assert_true(cgroup_tree_empty(&m->tree, bad[i]));
     }
+    assert_int_equal(cgroup_tree_doors(&m->tree, "e2blua/none", doors, &e), -1);
+    assert_string_equal(e.kind, "not_found");
     assert_int_equal(cgroup_tree_kill(&m->tree, "e2blua/none", &e), 0);
     assert_int_equal(cgroup_tree_remove(&m->tree, "e2blua/none", 0, &e), 0);
+}
+
+/* A process that moves itself in, as the launcher's child does; without v1 it
+ * is moved. Returns when it is there. */
+static pid_t enter(const char *name)
+{
+    struct err e = {0};
+    int doors[CGROUP_DOORS], there[2];
+    char c;
+    int n = cgroup_doors(name, doors, &e);
+    if (n < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(pipe(there), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < n; i++)
+            if (write(doors[i], "0", 1) != 1)
+                _exit(1);
+        if (write(there[1], "t", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(there[1]);
+    for (int i = 0; i < n; i++)
+        close(doors[i]);
+    assert_int_equal(read(there[0], &c, 1), 1);
+    close(there[0]);
+    if (n == 0 && cgroup_add(name, pid, &e) < 0)
+        fail_msg("%s", e.msg);
+    return pid;
 }
 
 static void test_real(void **state)
@@ -201,10 +236,14 @@ static void test_real(void **state)
     assert_int_equal(cgroup_usage(name, &u, &e), 0);
     assert_int_equal(u.pids, 1);
     assert_int_equal(u.oom_kills, 0);
+    pid_t other = enter(name);
+    assert_int_equal(cgroup_usage(name, &u, &e), 0);
+    assert_int_equal(u.pids, 2);
     assert_int_equal(cgroup_freeze(name, true, &e), 0);
     assert_int_equal(cgroup_remove(name, 5, &e), -1);
     assert_int_equal(cgroup_kill(name, &e), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(waitpid(other, NULL, 0), other);
     assert_true(cgroup_empty(name));
     if (cgroup_remove(name, 2000, &e) < 0)
         fail_msg("%s", e.msg);
