@@ -484,58 +484,6 @@ static int l_fetch(lua_State *L)
     return work_call(L, &f->w);
 }
 
-struct holder {
-    struct work w;
-    char *run_dir, *name;
-    int timeout_ms;
-    pid_t pid;
-    uint64_t start_time;
-};
-
-static int holder_run(struct work *w, struct err *e)
-{
-    struct holder *h = (struct holder *)w;
-    FD_AUTO int dir = open_dir(h->run_dir, e);
-    if (dir < 0 ||
-        netns_sockets_holder(dir, h->name, h->timeout_ms, &h->pid, e) < 0)
-        return -1;
-    if (launcher_identity(h->pid, &h->start_time) < 0)
-        return err_set(e, "not_found", "process %d has ended", (int)h->pid);
-    return 0;
-}
-
-static int holder_push(lua_State *L, struct work *w)
-{
-    const struct holder *h = (struct holder *)w;
-    lua_pushinteger(L, h->pid);
-    lua_pushinteger(L, (lua_Integer)h->start_time);
-    return 2;
-}
-
-static void holder_fini(struct work *w)
-{
-    struct holder *h = (struct holder *)w;
-    free(h->run_dir);
-    free(h->name);
-}
-
-static const struct work_class HOLDER = {holder_run, holder_push, holder_fini};
-
-/* holder(run_dir, name, seconds) -> pid, start_time | nil, error: of the envd
- * that listens on run_dir/name */
-static int l_holder(lua_State *L)
-{
-    const char *dir = luaL_checkstring(L, 1);
-    const char *name = luaL_checkstring(L, 2);
-    double seconds = luaL_checknumber(L, 3);
-    luaL_argcheck(L, seconds > 0 && seconds <= 60, 3, "0 to 60 seconds");
-    struct holder *h = work_new(L, sizeof(*h), &HOLDER);
-    h->timeout_ms = (int)(seconds * 1000);
-    h->run_dir = mem_strdup(dir);
-    h->name = mem_strdup(name);
-    return work_call(L, &h->w);
-}
-
 /* ---- launch -------------------------------------------------------------- */
 
 static int envd_gc(lua_State *L)
@@ -665,8 +613,6 @@ void engine_box_open(lua_State *L)
     lua_setfield(L, -2, "launch");
     lua_pushcfunction(L, l_adopt);
     lua_setfield(L, -2, "adopt");
-    lua_pushcfunction(L, l_holder);
-    lua_setfield(L, -2, "holder");
     lua_pushcfunction(L, l_kill);
     lua_setfield(L, -2, "kill");
 }

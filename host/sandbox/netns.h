@@ -9,7 +9,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 /* Of the documentation ranges, so that nobody misses them. */
 #define NETNS_SELF4  "192.0.2.10" /* what lo has beside 127.0.0.1 */
@@ -49,9 +48,6 @@ int netns_apply(const struct netns_plan *p, struct netns_sockets *s);
  * most timeout_ms. */
 int netns_sockets_fetch(int dirfd, const char *name, int timeout_ms,
                         struct netns_sockets *s, struct err *e);
-/* Who answers there: the process, as we see it. */
-int netns_sockets_holder(int dirfd, const char *name, int timeout_ms,
-                         pid_t *pid, struct err *e);
 void netns_sockets_init(struct netns_sockets *s);
 void netns_sockets_close(struct netns_sockets *s);
 

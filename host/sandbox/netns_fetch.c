@@ -1,7 +1,7 @@
 /* The engine's end of envd's hand-over of its network's own sockets: 8 bytes
  * "\0E2Bn" and zeros go there; a byte comes back with a bit for each socket
- * that comes along, and the kernel says who sent it. What comes from a sandbox
- * is looked at before it is used. */
+ * that comes along. What comes from a sandbox is looked at before it is used.
+ */
 #include "netns.h"
 
 #include "base/fd.h"
@@ -11,7 +11,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -97,101 +96,22 @@ static int await_answer(int sock, int timeout_ms, struct err *e)
     }
 }
 
-static int ask(int dirfd, const char *name, struct err *e)
-{
-    static const char word[8] = {'\0', 'E', '2', 'B', 'n'};
-    static const int on = 1;
-    int sock = fd_unix_connect(dirfd, name, e);
-    if (sock >= 0 &&
-        setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0 &&
-        fd_send(sock, word, sizeof(word), NULL, 0, e) == sizeof(word))
-        return sock;
-    fd_close(&sock);
-    return -1;
-}
-
-struct answer {
-    unsigned char which;
-    int fds[NETNS_SOCKETS], nfds;
-    pid_t from; /* 0: the kernel does not say */
-};
-
-static void take(struct answer *a, const struct cmsghdr *h)
-{
-    size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < n; i++) {
-        int fd;
-        memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
-        if (a->nfds < NETNS_SOCKETS)
-            a->fds[a->nfds++] = fd;
-        else
-            fd_close(&fd);
-    }
-}
-
-static void read_control(struct msghdr *m, struct answer *a)
-{
-    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-        if (h->cmsg_level != SOL_SOCKET)
-            continue;
-        if (h->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred who;
-            memcpy(&who, CMSG_DATA(h), sizeof(who));
-            a->from = who.pid;
-        } else if (h->cmsg_type == SCM_RIGHTS) {
-            take(a, h);
-        }
-    }
-}
-
-/* There is no room for more descriptors than these: the kernel closes them. */
-static int hear(int sock, struct answer *a, struct err *e)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(a->fds)) +
-                   CMSG_SPACE(sizeof(struct ucred))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = &a->which, .iov_len = 1};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.space,
-                       .msg_controllen = sizeof(control.space)};
-    ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (n < 0)
-        return err_errno(e, NULL, "hear of envd");
-    read_control(&m, a);
-    if (n == 1)
-        return 0;
-    while (a->nfds > 0)
-        fd_close(&a->fds[--a->nfds]);
-    return err_set(e, "network", "envd has closed its API socket");
-}
-
 int netns_sockets_fetch(int dirfd, const char *name, int timeout_ms,
                         struct netns_sockets *s, struct err *e)
 {
-    struct answer a = {0};
+    static const char word[8] = {'\0', 'E', '2', 'B', 'n'};
+    int fds[NETNS_SOCKETS], nfds = 0;
+    unsigned char which = 0;
     netns_sockets_init(s);
-    FD_AUTO int sock = ask(dirfd, name, e);
-    if (sock < 0 || await_answer(sock, timeout_ms, e) < 0 ||
-        hear(sock, &a, e) < 0)
+    FD_AUTO int sock = fd_unix_connect(dirfd, name, e);
+    if (sock < 0 ||
+        fd_send(sock, word, sizeof(word), NULL, 0, e) != sizeof(word) ||
+        await_answer(sock, timeout_ms, e) < 0)
         return -1;
-    return sort(s, a.which, a.fds, a.nfds, e);
-}
-
-int netns_sockets_holder(int dirfd, const char *name, int timeout_ms,
-                         pid_t *pid, struct err *e)
-{
-    struct answer a = {0};
-    FD_AUTO int sock = ask(dirfd, name, e);
-    if (sock < 0 || await_answer(sock, timeout_ms, e) < 0 ||
-        hear(sock, &a, e) < 0)
-        return -1;
-    while (a.nfds > 0)
-        fd_close(&a.fds[--a.nfds]);
-    if (a.from <= 0)
-        return err_set(e, "internal", "nobody says who envd is");
-    *pid = a.from;
-    return 0;
+    ssize_t n = fd_recv(sock, &which, 1, fds, NETNS_SOCKETS, &nfds, e);
+    if (n == 1)
+        return sort(s, which, fds, nfds, e);
+    while (nfds > 0)
+        fd_close(&fds[--nfds]);
+    return n < 0 ? -1 : err_set(e, "network", "envd has closed its API socket");
 }

@@ -16,7 +16,6 @@ local M = {}
 
 -- An envd that is starved of its processor answers late.
 local FETCH_SECONDS <const> = { 2, 10, 30 }
-local HOLDER_SECONDS <const> = 2
 local REMOVE_SECONDS <const> = 30
 
 -- ---- what goes on -----------------------------------------------------------
@@ -110,10 +109,10 @@ local function remove(boxes, row, fate)
     local E = boxes.E
     if fate == "end" then
         -- Without a pid the engine died while it launched, or its state was lost: the group
-        -- has what there is, and envd says who it is where there are no groups.
+        -- has what there is, and the socket says who it is where there are no groups.
         local pid, start_time = row.pid, row.start_time
         if not pid then
-            pid, start_time = engine.holder(E.paths.run, row.id .. ".sock", HOLDER_SECONDS)
+            pid, start_time = engine.stray_at(E.paths.run, row.id .. ".sock")
         end
         local ok, err = engine.kill {
             pid = pid,

@@ -103,14 +103,6 @@ function M.launch(opts) end
 ---@return e2b.Error? err  kind not_found: it has ended
 function M.adopt(identity) end
 
---- Who the envd is that listens on run_dir/name.
----@param run_dir string
----@param name string
----@param seconds number  at most 60
----@return integer? pid
----@return integer|e2b.Error start_time  or the error
-function M.holder(run_dir, name, seconds) end
-
 --- Ends a sandbox of an earlier engine.
 ---@param identity {pid: integer, start_time: integer, cgroup: string}
 ---@return true? ok

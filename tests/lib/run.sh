@@ -32,7 +32,8 @@ leftovers() {
             ls -R "$dir/run" "$dir/boxes"
     done
 }
-trap 'end_engines; rm -rf "$tmp"' EXIT
+# What a run that was cut short has left may be sandboxes' ids'.
+trap 'end_engines; rm -rf "$tmp" 2>/dev/null || "$program" engine unshare rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
 
 # A test meets an engine of its own (the cache of images and layers is shared)

@@ -135,8 +135,6 @@ static int teardown(void **state)
     return path_remove_tree(AT_FDCWD, rig.dir, NULL);
 }
 
-static pid_t *want_holder; /* asked for in place of the sockets */
-
 static int fetch(const struct answer *a, int timeout_ms,
                  struct netns_sockets *s, struct err *e)
 {
@@ -149,9 +147,7 @@ static int fetch(const struct answer *a, int timeout_ms,
         _exit(9);
     }
     close(listener);
-    int r = want_holder ? netns_sockets_holder(rig.dirfd, "s", timeout_ms,
-                                               want_holder, e)
-                        : netns_sockets_fetch(rig.dirfd, "s", timeout_ms, s, e);
+    int r = netns_sockets_fetch(rig.dirfd, "s", timeout_ms, s, e);
     unlinkat(rig.dirfd, "s", 0);
     return r;
 }
@@ -185,25 +181,6 @@ static void without_network(void **state)
     assert_int_equal(fetch(&a, WAIT_MS, &s, &e), 0);
     assert_int_equal(s.errnum, ENOTSUP);
     assert_int_equal(s.fd[NETNS_TCP4], -1);
-    end_child();
-}
-
-/* The kernel says it, not the far end. */
-static void who_answers(void **state)
-{
-    (void)state;
-    struct netns_sockets s;
-    struct err e = {0};
-    struct answer a = {.fds = "01", .which = 3};
-    int before = open_fds();
-    pid_t pid = 0;
-    want_holder = &pid;
-    int r = fetch(&a, WAIT_MS, &s, &e);
-    want_holder = NULL;
-    if (r < 0)
-        fail_msg("%s", e.msg);
-    assert_int_equal(pid, rig.child);
-    assert_int_equal(open_fds(), before);
     end_child();
 }
 
@@ -254,6 +231,5 @@ static void no_answer(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 static const struct CMUnitTest tests[] = {T(comes_back), T(without_network),
-                                          T(who_answers), T(strangers),
-                                          T(no_answer)};
+                                          T(strangers), T(no_answer)};
 RUN(tests)
