@@ -144,6 +144,35 @@ function M.path_without(...)
     return dir
 end
 
+local NOBODY <const> = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups" }
+
+--- Words before a program that start it in a mount namespace of its own, by root or by a user who
+--- is root there, after the commands.
+---@param commands string
+---@return string[]
+function M.apart(commands)
+    local words = { "unshare", "--mount" }
+    if process.uid() ~= 0 then
+        words[#words + 1] = "--map-root-user"
+    end
+    for _, word in ipairs { "sh", "-c", commands .. '\nexec "$@"', "apart" } do
+        words[#words + 1] = word
+    end
+    return words
+end
+
+--- The same as root's nobody. The program may lie where only root comes: its folder is mounted on
+--- /mnt, `program` is its path there.
+---@param commands? string
+---@return {program: string, [integer]: string}
+function M.as_nobody(commands)
+    local words = M.apart(("mount --bind %s /mnt\n"):format(child.quoted(process.exe()
+        :match "^(.*)/")) .. (commands or ""))
+    table.move(NOBODY, 1, #NOBODY, #words + 1, words)
+    words.program = "/mnt/" .. process.exe():match "[^/]*$"
+    return words
+end
+
 --- Skips a test that only root can run.
 function M.needs_root()
     if process.uid() ~= 0 then

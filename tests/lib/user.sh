@@ -53,11 +53,19 @@ tar -C "$here/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$copy"
 mkdir "$copy/build"
 build=$(dirname "$program")
 cp -r "$program" "$build/modules" "$copy/build"
-mkdir -p "$copy/build/tests/host"
+mkdir -p "$copy/build/tests/host" "$copy/build/bench"
+cp "$build/bench/probe" "$copy/build/bench"
 [ ! -d "$build/tests/host/sandbox" ] || cp -r "$build/tests/host/sandbox" "$copy/build/tests/host"
 chown -R "$user:" "$copy"
 cd "$copy"
-files=$(grep -v '^#' tests/USER | grep -v /rootless_test | tr '\n' ' ')
+chosen() {
+    if [ "${ALL:-}" ]; then
+        find tests/lua tests/engine -name '*_test.lua' | sort
+    else
+        grep -v '^#' tests/USER
+    fi
+}
+files=$(chosen | grep -v /rootless_test | tr '\n' ' ')
 
 # A group of cgroups is the user's, as a systemd that delegates gives one; without,
 # rootless_test sees what is then.
