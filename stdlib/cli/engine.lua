@@ -1,10 +1,8 @@
 -- e2blua engine: the embedded engine of this home. `engine serve HOME CACHE` is
 -- the daemon itself, started by engine.client; see cli.lib.main.
-local Error = require "e2b.error"
 local client = require "engine.client"
 local out = require "cli.lib.out"
 local paths = require "engine.paths"
-local process = require "e2b_process"
 local program = require "e2b.program"
 local task = require "e2b_task"
 
@@ -87,9 +85,6 @@ end
 
 local function collect(p, args)
     local gc = require "engine.gc" -- the other actions do without SQLite and all
-    if process.uid() ~= 0 then -- layers have files of all the user's ids; no thread runs yet
-        Error.check(require("e2b_engine").rootless_enter())
-    end
     require("engine.rootless").enter(p) -- the layers' files are others'
     local max = gc.limit()
     if args.max then
