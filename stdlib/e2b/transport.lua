@@ -216,6 +216,13 @@ function M.body(x, req, deadline)
     end
 end
 
+-- The request goes where the engine is now, which was at `old`.
+local function follow(config, req, old)
+    if req.url:sub(1, #old) == old then
+        req.url = config.api_url .. req.url:sub(#old + 1)
+    end
+end
+
 -- After a request that reached nobody, or may be repeated: whether it may be sent
 -- once more, since the engine of this machine has been found or started again. The
 -- request's URL follows it. Else the error to raise.
@@ -226,10 +233,22 @@ local function revived(config, req, err)
     end
     local old = config.api_url
     local found, why = require("e2b.config").revive(config)
-    if found and req.url:sub(1, #old) == old then
-        req.url = config.api_url .. req.url:sub(#old + 1)
-    end
+    follow(config, req, old)
     return found, why or err
+end
+
+-- send(config, req), whose results are nil and an error when it fails, and again
+-- where that may help.
+local function persist(send, config, req)
+    local first, second, third = send(config, req)
+    if first then
+        return first, second, third
+    end
+    local again, err = revived(config, req, second)
+    if not again then
+        return nil, err
+    end
+    return send(config, req)
 end
 
 local function exchange(config, req)
@@ -255,15 +274,7 @@ end
 ---@param req e2b.transport.Request
 ---@return integer|nil status, any headers_or_err, string|nil body
 function M.exchange(config, req)
-    local status, headers, body = exchange(config, req)
-    if not status then
-        local again, err = revived(config, req, headers)
-        if not again then
-            return nil, err
-        end
-        return exchange(config, req)
-    end
-    return status, headers, body
+    return persist(exchange, config, req)
 end
 
 ---A <close> value that closes an object unless its `keep` has been set: for what
@@ -302,15 +313,7 @@ end
 ---@return integer|e2b.Error status
 ---@return table<string, string>|nil headers
 function M.begin(config, req)
-    local x, status, headers = begin(config, req)
-    if not x then
-        local again, err = revived(config, req, status)
-        if not again then
-            return nil, err
-        end
-        return begin(config, req)
-    end
-    return x, status, headers
+    return persist(begin, config, req)
 end
 
 ---Before an upload, whose data can be read only once: makes sure that the engine
@@ -322,9 +325,7 @@ function M.wake(config, req)
         local old = config.api_url
         M.exchange(config, { op = req.op, method = "GET", url = old .. "/health", headers = {},
             timeout = req.timeout })
-        if req.url:sub(1, #old) == old then
-            req.url = config.api_url .. req.url:sub(#old + 1)
-        end
+        follow(config, req, old)
     end
 end
 
