@@ -1,8 +1,10 @@
 /* Descriptors. See fd.h. */
 #include "fd.h"
+
+#include "clock.h"
+#include "path.h"
 #include "str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -263,19 +265,19 @@ int fd_memfd_sealed(const char *name, const void *p, size_t n, struct err *e)
     return fd_take(&fd);
 }
 
-/* Entries of /proc/self/fd but the one that reads it. */
-static int count_open(void)
+int fd_await(int fd, int64_t deadline)
 {
-    int n = 0, fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        fd_close(&fd);
-        return -1;
+    for (;;) {
+        int64_t left = deadline - clock_ms();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int r = poll(&p, 1, left > 0 ? (int)left : 0);
+        if (r > 0)
+            return 1;
+        if (r < 0 && errno != EINTR)
+            return -1;
+        if (r == 0 && left <= 0)
+            return 0;
     }
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n - 3; /* . and .. and d itself */
 }
 
 bool fd_room(int n, int *open, int *limit)
@@ -290,7 +292,7 @@ bool fd_room(int n, int *open, int *limit)
     bool room = probe == max - n;
     fd_close(&probe);
     if (!room) {
-        have = count_open();
+        have = path_count(AT_FDCWD, "/proc/self/fd") - 1; /* its own */
         /* Without a descriptor to count by there is no room either. */
         room = have >= 0 && have <= max - n;
         have = have < 0 ? max : have;

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Closes *fd if it is >= 0 and sets it to -1; keeps errno. */
@@ -20,6 +21,9 @@ int fd_pipe(int fds[2], struct err *e); /* O_CLOEXEC */
 int fd_write_all(int fd, const void *p, size_t n, struct err *e);
 /* Up to n bytes until EOF; returns the count. */
 ssize_t fd_read_all(int fd, void *p, size_t n, struct err *e);
+/* Until it can be read or has hung up: 1; 0 at the deadline, by clock_ms; -1
+ * (errno): it cannot be waited for. */
+int fd_await(int fd, int64_t deadline);
 /* Whether n more descriptors can be opened; *open and *limit (may be NULL) say
  * why not: how many there are, of how many. */
 bool fd_room(int n, int *open, int *limit);

@@ -4,7 +4,6 @@
 #include "mem.h"
 #include "str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -121,6 +120,27 @@ int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode,
     if (fd < 0)
         return err_errno(e, NULL, "open %s", path);
     return (int)fd;
+}
+
+DIR *path_opendir(int dirfd, const char *name, int flags)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d)
+        fd_close(&fd);
+    return d;
+}
+
+int path_count(int dirfd, const char *name)
+{
+    DIR *d = path_opendir(dirfd, name, O_NOFOLLOW);
+    int n = 0;
+    if (!d)
+        return -1;
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n - 2; /* . and .. */
 }
 
 static int remove_at(int dirfd, const char *name, dev_t dev, int depth,

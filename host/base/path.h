@@ -5,6 +5,7 @@
 
 #include "err.h"
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -19,6 +20,10 @@ int path_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS. */
 int path_open_beneath(int dirfd, const char *path, int flags, mode_t mode,
                       struct err *e);
+/* A folder to list; flags: O_NOFOLLOW or 0. NULL: errno. */
+DIR *path_opendir(int dirfd, const char *name, int flags);
+/* Its entries without . and ..; -1: errno. */
+int path_count(int dirfd, const char *name);
 /* Removes a tree, never follows links, crosses no mount; missing is fine.
  * Slow: call it from a job. */
 int path_remove_tree(int dirfd, const char *name, struct err *e);

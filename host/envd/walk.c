@@ -2,6 +2,7 @@
 #include "walk.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -120,12 +121,9 @@ int walk_read(struct walk *w, bool (*fn)(void *arg, const char *name, int type),
               void *arg)
 {
     /* A descriptor of its own: closedir closes it, and the offset is new. */
-    int fd = openat(walk_top(w)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        fd_close(&fd);
+    DIR *d = path_opendir(walk_top(w)->fd, ".", 0);
+    if (!d)
         return -1;
-    }
     struct dirent *de;
     bool more = true;
     /* each stream has one thread; readdir_r is deprecated for this */

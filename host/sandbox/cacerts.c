@@ -74,13 +74,10 @@ static int add_file(struct certs *c, int dir, const char *name, struct err *e)
 static int add_dir(struct certs *c, int parent, const char *name, int depth,
                    struct err *e)
 {
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        fd_close(&fd);
+    DIR *d = path_opendir(parent, name, 0);
+    if (!d)
         return 0;
-    }
-    int failed = 0;
+    int failed = 0, fd = dirfd(d);
     for (struct dirent *f; !failed && (f = readdir(d));) {
         struct stat st;
         if (f->d_name[0] == '.' || fstatat(fd, f->d_name, &st, 0))

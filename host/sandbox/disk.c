@@ -1,6 +1,7 @@
 /* Images, loop devices, detached mounts. See disk.h. */
 #include "disk.h"
 
+#include "base/child.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -10,7 +11,6 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <linux/mount.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,6 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef FICLONE
@@ -93,23 +91,6 @@ enum disk_kind disk_choose(const struct disk_facts *f, char *why, size_t cap)
 /* ---- an empty image of each size ------------------------------------------
  */
 
-static int wait_for(pid_t pid)
-{
-    int status = 0;
-    for (int waited = 0; waited < MKFS_MS; waited++) {
-        pid_t r = waitpid(pid, &status, WNOHANG);
-        if (r == pid)
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-        if (r < 0 && errno != EINTR)
-            return 129;
-        struct timespec ms = {0, 1000000};
-        nanosleep(&ms, NULL);
-    }
-    kill(pid, SIGKILL);
-    (void)waitpid(pid, &status, 0);
-    return 130;
-}
-
 /* No journal: the layer ends with the sandbox. */
 static int run_mkfs(const char *path, struct err *e)
 {
@@ -139,7 +120,7 @@ static int run_mkfs(const char *path, struct err *e)
         errno = code;
         return err_errno(e, NULL, "cannot start %s", mkfs);
     }
-    code = wait_for(pid);
+    code = child_await(pid, MKFS_MS);
     return code == 0 ? 0
                      : err_set(e, "internal", "%s of %s failed (%d)", mkfs,
                                path, code);

@@ -3,6 +3,7 @@
 #include "image.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -40,13 +41,6 @@ enum {
     LINE_MAX_BYTES = 1024,
     USERNS_FD = 3 /* in the recipe's shell */
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void recipe_text(struct buf *b)
 {
@@ -146,7 +140,7 @@ static bool must_end(struct making *k)
         err_set(k->err, "cancelled", "making the base image was stopped");
         return true;
     }
-    if (now_ms() < k->deadline)
+    if (clock_ms() < k->deadline)
         return false;
     err_set(k->err, "timeout",
             "making the base image took too long (at: %s); see whether the "
@@ -359,10 +353,10 @@ static int failed_with(struct making *k, int status)
 /* Ends all of the child's group; its mounts go with its namespace. */
 static void kill_child(struct making *k)
 {
-    int64_t hard = now_ms() + GRACE_MS;
+    int64_t hard = clock_ms() + GRACE_MS;
     int status;
     kill(-k->pid, SIGTERM);
-    while (now_ms() < hard && waitpid(k->pid, &status, WNOHANG) == 0) {
+    while (clock_ms() < hard && waitpid(k->pid, &status, WNOHANG) == 0) {
         struct pollfd p = {.fd = k->out, .events = POLLIN};
         poll(&p, 1, POLL_MS);
         take_output(k);
@@ -534,7 +528,7 @@ int image_base_make_by(const char *cache_dir, char id[65],
     struct making k = {
         .m = m, .err = e, .cache = -1, .work = -1, .out = -1, .userns = -1};
     rootless_ids(&k.ids);
-    k.deadline = now_ms() + (m->timeout_ms ? m->timeout_ms : TIMEOUT_MS);
+    k.deadline = clock_ms() + (m->timeout_ms ? m->timeout_ms : TIMEOUT_MS);
     k.stage = "starting";
     if (!m->program && geteuid() != 0)
         return err_set(e, "unsupported",

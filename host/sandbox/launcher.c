@@ -2,6 +2,7 @@
  * What the child does stands in launch_child.c. */
 #include "launch_plan.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -10,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef P_PIDFD
@@ -26,29 +25,6 @@
 #endif
 
 enum { START_MS = 20000, CLEAN_MS = 2000 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* 1: readable or hung up, 0: deadline passed. */
-static int wait_readable(int fd, int64_t deadline)
-{
-    for (;;) {
-        int64_t left = deadline - now_ms();
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int r = poll(&p, 1, left > 0 ? (int)left : 0);
-        if (r > 0)
-            return 1;
-        if (r == 0 && left <= 0)
-            return 0;
-        if (r < 0 && errno != EINTR)
-            return 0;
-    }
-}
 
 /* ---- identity -------------------------------------------------------------
  */
@@ -273,11 +249,11 @@ static int died(struct err *e)
 static int wait_exec(const struct launch_plan *p, int sock, int pidfd,
                      struct err *e)
 {
-    int64_t deadline = now_ms() + START_MS;
+    int64_t deadline = clock_ms() + START_MS;
     bool ready = false;
     for (;;) {
         struct launch_message m = {0};
-        if (!wait_readable(sock, deadline))
+        if (fd_await(sock, deadline) <= 0)
             return err_set(e, "timeout",
                            "it was not executed within %d seconds",
                            START_MS / 1000);
@@ -405,7 +381,7 @@ int launcher_adopt(struct launcher_child *c, struct err *e)
 static int wait_gone(const struct launcher_child *c, int64_t deadline,
                      const struct cgroup_tree *t, struct err *e)
 {
-    if (c->pidfd >= 0 && !wait_readable(c->pidfd, deadline))
+    if (c->pidfd >= 0 && fd_await(c->pidfd, deadline) <= 0)
         return err_set(e, "timeout", "process %d did not end when killed",
                        (int)c->pid);
     siginfo_t info;
@@ -415,7 +391,7 @@ static int wait_gone(const struct launcher_child *c, int64_t deadline,
      * left. */
     while (!cgroup_tree_empty(t, c->cgroup)) {
         (void)cgroup_tree_kill(t, c->cgroup, NULL);
-        if (now_ms() >= deadline)
+        if (clock_ms() >= deadline)
             return err_set(e, "timeout",
                            "cgroup %s has processes that do not end when "
                            "killed",
@@ -429,7 +405,7 @@ static int wait_gone(const struct launcher_child *c, int64_t deadline,
 int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e)
 {
     struct cgroup_tree t;
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_ms() + timeout_ms;
     if (!c->cgroup[0] && c->pid <= 0 && c->pidfd < 0)
         return 0;
     if (cgroup_tree_open(&t, e) < 0)
@@ -445,7 +421,7 @@ int launcher_kill(struct launcher_child *c, int timeout_ms, struct err *e)
         return -1;
     fd_close(&c->pidfd);
     c->pid = 0;
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - clock_ms();
     if (c->cgroup[0] &&
         cgroup_tree_remove(&t, c->cgroup, left > 0 ? (int)left : 0, e) < 0)
         return -1;

@@ -56,15 +56,12 @@ static bool is_tmp_name(const char *name)
 
 void layers_sweep(int cache)
 {
-    int fd = openat(cache, "tmp", DIR_FLAGS);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        fd_close(&fd);
+    DIR *d = path_opendir(cache, "tmp", O_NOFOLLOW);
+    if (!d)
         return;
-    }
     for (struct dirent *n; (n = readdir(d));)
         if (is_tmp_name(n->d_name))
-            sweep_one(fd, n->d_name);
+            sweep_one(dirfd(d), n->d_name);
     closedir(d);
 }
 
@@ -165,13 +162,9 @@ int layers_meta(int cache, const char *id, struct buf *json, struct err *e)
 
 int layers_list(int cache, struct buf *ids, struct err *e)
 {
-    int fd = openat(cache, "layers", DIR_FLAGS);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        err_errno(e, NULL, "cannot list the layers");
-        fd_close(&fd);
-        return -1;
-    }
+    DIR *d = path_opendir(cache, "layers", O_NOFOLLOW);
+    if (!d)
+        return err_errno(e, NULL, "cannot list the layers");
     for (struct dirent *n; (n = readdir(d));)
         if (layers_have(cache, n->d_name)) {
             buf_puts(ids, n->d_name);
@@ -356,21 +349,6 @@ static bool is_damage(int errnum)
            errnum == EIO || errnum == EUCLEAN || errnum == EBADMSG;
 }
 
-/* Entries of the folder itself; -1 when it cannot be read. */
-static int count_top(int fs)
-{
-    int fd = openat(fs, ".", DIR_FLAGS), n = 0;
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        fd_close(&fd);
-        return -1;
-    }
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n - 2; /* . and .. */
-}
-
 /* Made before this boot, and not known to have reached the disk. */
 static bool is_unsure(int cache, const char *id, const char *made)
 {
@@ -422,7 +400,7 @@ int layers_check(int cache, const char *id, const struct buf *meta,
         return -1;
     layer_path(path, id, "/fs");
     int FD_AUTO fs = openat(cache, path, DIR_FLAGS);
-    int have = fs < 0 ? -1 : count_top(fs);
+    int have = fs < 0 ? -1 : path_count(fs, ".");
     if (have < 0 && is_damage(errno))
         return damaged(id, e, "its folder fs cannot be read");
     if (have < 0)
@@ -527,13 +505,10 @@ int layers_aside(int cache, const char *id, char name[LAYERS_ASIDE_NAME],
 
 bool layers_was_damaged(int cache, const char *id)
 {
-    int fd = openat(cache, "damaged", DIR_FLAGS);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    DIR *d = path_opendir(cache, "damaged", O_NOFOLLOW);
     bool found = false;
-    if (!d) {
-        fd_close(&fd);
+    if (!d)
         return false;
-    }
     for (struct dirent *n; !found && (n = readdir(d));)
         found = str_starts(n->d_name, id) && n->d_name[strlen(id)] == '.';
     closedir(d);

@@ -40,13 +40,9 @@ struct gc {
 static int each(struct gc *g, const char *dir,
                 int (*fn)(struct gc *g, const char *dir, const char *name))
 {
-    int fd = openat(g->cache, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        err_errno(g->err, NULL, "cannot list %s in the cache", dir);
-        fd_close(&fd);
-        return -1;
-    }
+    DIR *d = path_opendir(g->cache, dir, 0);
+    if (!d)
+        return err_errno(g->err, NULL, "cannot list %s in the cache", dir);
     int failed = 0;
     for (struct dirent *n; !failed && (n = readdir(d));)
         if (strcmp(n->d_name, ".") != 0 && strcmp(n->d_name, "..") != 0)

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "rootless.h"
 
@@ -37,13 +38,9 @@ static int by_name(const void *a, const void *b)
 /* Sorted names in the folder; the caller frees them and the array. */
 static int read_names(int dir, char ***names, size_t *count, struct err *e)
 {
-    int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        err_errno(e, NULL, "cannot read a folder");
-        fd_close(&fd);
-        return -1;
-    }
+    DIR *d = path_opendir(dir, ".", 0);
+    if (!d)
+        return err_errno(e, NULL, "cannot read a folder");
     size_t n = 0, cap = 0;
     char **list = NULL;
     for (struct dirent *f; (f = readdir(d));) {

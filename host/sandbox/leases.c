@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -154,17 +155,13 @@ static int by_text(const void *a, const void *b)
 int leases_read(int cache, struct leases *l, struct err *e)
 {
     memset(l, 0, sizeof(*l));
-    int fd = openat(cache, "leases", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        err_errno(e, NULL, "cannot list the leases of the cache");
-        fd_close(&fd);
-        return -1;
-    }
+    DIR *d = path_opendir(cache, "leases", 0);
+    if (!d)
+        return err_errno(e, NULL, "cannot list the leases of the cache");
     int failed = 0;
     for (struct dirent *n; !failed && (n = readdir(d));)
         if (check_name(n->d_name, NULL) == 0)
-            failed = read_one(fd, n->d_name, l, e);
+            failed = read_one(dirfd(d), n->d_name, l, e);
     closedir(d);
     if (failed) {
         leases_fini(l);

@@ -4,15 +4,14 @@
  */
 #include "netns.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <time.h>
 
 static bool on_our_port(int fd, int family)
 {
@@ -71,29 +70,15 @@ static int sort(struct netns_sockets *s, unsigned which, int *fds, int nfds,
     return 0;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static int await_answer(int sock, int timeout_ms, struct err *e)
 {
-    int64_t deadline = now_ms() + timeout_ms;
-    for (;;) {
-        int64_t left = deadline - now_ms();
-        struct pollfd p = {.fd = sock, .events = POLLIN};
-        int r = poll(&p, 1, left > 0 ? (int)left : 0);
-        if (r > 0)
-            return 0;
-        if (r < 0 && errno != EINTR)
-            return err_errno(e, NULL, "wait for envd");
-        if (r == 0 && left <= 0)
-            return err_set(e, "timeout",
+    int r = fd_await(sock, clock_ms() + timeout_ms);
+    if (r < 0)
+        return err_errno(e, NULL, "wait for envd");
+    return r > 0 ? 0
+                 : err_set(e, "timeout",
                            "envd handed over no sockets within %d ms",
                            timeout_ms);
-    }
 }
 
 int netns_sockets_fetch(int dirfd, const char *name, int timeout_ms,

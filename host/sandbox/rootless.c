@@ -1,6 +1,7 @@
 /* User namespaces of an ordinary user's engine. See rootless.h. */
 #include "rootless.h"
 
+#include "base/child.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -9,17 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
-#include <poll.h>
 #include <pwd.h>
 #include <sched.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAP_MAX = 64 * 1024, SUBID_MAX = 4 << 20, HELPER_MS = 10 * 1000 };
@@ -284,23 +282,6 @@ static void help(const struct wanted *w, int go)
     _exit(0);
 }
 
-static int wait_helper(pid_t pid)
-{
-    int status = 0;
-    for (int ms = 0; ms < HELPER_MS; ms++) {
-        pid_t got = waitpid(pid, &status, WNOHANG);
-        if (got == pid)
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-        if (got < 0 && errno != EINTR)
-            return 1;
-        poll(NULL, 0, 1);
-    }
-    kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return 1;
-}
-
 static int unshare_failed(struct err *e)
 {
     return err_errno(e, "unsupported",
@@ -332,7 +313,7 @@ static int map_range(pid_t helper, char *why, size_t cap, struct err *e)
 {
     static const char *const SAYS[] = {"", "newuidmap or newgidmap refused it",
                                        "newuidmap or newgidmap is missing"};
-    int status = wait_helper(helper);
+    int status = child_await(helper, HELPER_MS);
     if (status == 0 && is_mapped())
         return 1;
     str_fmt(why, cap, "%s", SAYS[status == 2 ? 2 : 1]);
@@ -367,7 +348,7 @@ static int enter(const struct wanted *w, char *why, size_t cap, struct err *e)
         failed = err_errno(e, NULL, "pipe");
     fd_close(&go);
     if (failed && helper > 0)
-        (void)wait_helper(helper);
+        (void)child_await(helper, HELPER_MS);
     if (failed)
         return -1;
     int done = helper > 0 ? map_range(helper, why, cap, e) : 0;

@@ -1,6 +1,8 @@
 /* host/base: buffers, strings, errors, UTF-8, base64, gzip, hashes, jobs. */
 #include "base/base64.h"
 #include "base/buf.h"
+#include "base/child.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/gzip.h"
 #include "base/hash.h"
@@ -13,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -293,12 +296,64 @@ static void jobs(void **state)
     assert_int_equal(sum, 20); /* done comes for all, run or dropped */
 }
 
+static pid_t child(int code, int signal)
+{
+    pid_t pid = fork();
+    if (pid == 0 && signal)
+        raise(signal);
+    if (pid == 0 && code < 0)
+        pause();
+    if (pid == 0)
+        _exit(code);
+    return pid;
+}
+
+static void waits(void **state)
+{
+    int fds[2];
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(child_await(child(7, 0), 5000), 7);
+    assert_int_equal(child_await(child(0, SIGKILL), 5000), 128);
+    assert_int_equal(child_await(getpid(), 5000), 129);
+    assert_int_equal(child_await(child(-1, 0), 20), 130);
+    assert_int_equal(fd_pipe(fds, &e), 0);
+    int64_t began = clock_ms();
+    assert_int_equal(fd_await(fds[0], began + 20), 0);
+    assert_true(clock_ms() - began >= 20);
+    fd_close(&fds[1]);
+    assert_int_equal(fd_await(fds[0], began + 5000), 1);
+    fd_close(&fds[0]);
+}
+
+static void folders(void **state)
+{
+    char dir[] = "/tmp/e2blua-folder-XXXXXX";
+    struct err e = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(path_count(AT_FDCWD, dir), 0);
+    FD_AUTO int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(fd, "sub", 0700), 0);
+    assert_int_equal(symlinkat("sub", fd, "link"), 0);
+    assert_int_equal(path_count(fd, "."), 2);
+    assert_int_equal(path_count(fd, "none"), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_null(path_opendir(fd, "link", O_NOFOLLOW));
+    assert_int_equal(errno, ENOTDIR);
+    DIR *d = path_opendir(fd, "link", 0);
+    assert_non_null(d);
+    closedir(d);
+    assert_int_equal(path_remove_tree(AT_FDCWD, dir, &e), 0);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(errors),  cmocka_unit_test(buffers),
     cmocka_unit_test(strings), cmocka_unit_test(repairs),
     cmocka_unit_test(base64),  cmocka_unit_test(gzip),
     cmocka_unit_test(hashes),  cmocka_unit_test(paths),
     cmocka_unit_test(files),   cmocka_unit_test(passing),
-    cmocka_unit_test(jobs),
+    cmocka_unit_test(jobs),    cmocka_unit_test(waits),
+    cmocka_unit_test(folders),
 };
 RUN(tests)
