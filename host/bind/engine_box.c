@@ -365,14 +365,7 @@ static void kill_fini(struct work *w)
     fd_close(&((struct killing *)w)->child.pidfd);
 }
 
-static int push_true(lua_State *L, struct work *w)
-{
-    (void)w;
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
-static const struct work_class KILLING = {kill_run, push_true, kill_fini};
+static const struct work_class KILLING = {kill_run, work_push_true, kill_fini};
 
 /* box:kill() -> true | nil, error; returns when nothing of it is left */
 static int l_box_kill(lua_State *L)

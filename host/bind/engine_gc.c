@@ -65,15 +65,8 @@ static int push_lease(lua_State *L, struct work *w)
     return 1;
 }
 
-static int push_true(lua_State *L, struct work *w)
-{
-    (void)w;
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
 static const struct work_class TAKING = {lease_run, push_lease, lease_fini};
-static const struct work_class ADDING = {lease_run, push_true, lease_fini};
+static const struct work_class ADDING = {lease_run, work_push_true, lease_fini};
 
 /* Raises unless idx is an array of so many strings at most. */
 static lua_Integer check_items(lua_State *L, int idx)
@@ -278,8 +271,9 @@ static int sync_run(struct work *w, struct err *e)
     return layers_sync(cache, (const char *const *)l->items, l->n, e);
 }
 
-static const struct work_class VERIFYING = {verify_run, push_true, lease_fini};
-static const struct work_class SYNCING = {sync_run, push_true, lease_fini};
+static const struct work_class VERIFYING = {verify_run, work_push_true,
+                                            lease_fini};
+static const struct work_class SYNCING = {sync_run, work_push_true, lease_fini};
 
 static int l_verify(lua_State *L)
 {

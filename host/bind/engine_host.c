@@ -9,14 +9,6 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 
-static int answer(lua_State *L, int r, const struct err *e)
-{
-    if (r < 0)
-        return lutil_fail(L, e);
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
 /* hostfs_check(variable, folder) -> true | nil, error: can the engine's things
  * be there? variable is what the user sets to move them. */
 static int l_check(lua_State *L)
@@ -26,14 +18,15 @@ static int l_check(lua_State *L)
     const char *variable = lutil_check_text(L, 1);
     const char *path = lutil_check_text(L, 2);
     int r = hostfs_gather(path, &f, &e);
-    return answer(L, r < 0 ? r : hostfs_judge(&f, variable, path, &e), &e);
+    return lutil_answer(L, r < 0 ? r : hostfs_judge(&f, variable, path, &e),
+                        &e);
 }
 
 /* hostfs_room(folder) -> true | nil, error of kind not_enough_space */
 static int l_room(lua_State *L)
 {
     struct err e = {0};
-    return answer(L, hostfs_room(lutil_check_text(L, 1), &e), &e);
+    return lutil_answer(L, hostfs_room(lutil_check_text(L, 1), &e), &e);
 }
 
 /* fd_room(n) -> true | false, open, limit: can so many more be opened? */

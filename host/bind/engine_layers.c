@@ -45,13 +45,6 @@ static int l_meta(lua_State *L)
     return 2;
 }
 
-static int push_true(lua_State *L, struct work *w)
-{
-    (void)w;
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
 /* ---- sealing ------------------------------------------------------------- */
 
 struct sealing {
@@ -81,7 +74,7 @@ static void seal_fini(struct work *w)
     free(s->meta);
 }
 
-static const struct work_class SEALING = {seal_run, push_true, seal_fini};
+static const struct work_class SEALING = {seal_run, work_push_true, seal_fini};
 
 /* layer_seal(cache, folder, upper, id, meta JSON) -> true | nil, error: the
  * tree folder/upper becomes the layer id */
@@ -122,7 +115,8 @@ static void remove_fini(struct work *w)
     free(r->name);
 }
 
-static const struct work_class REMOVAL = {remove_run, push_true, remove_fini};
+static const struct work_class REMOVAL = {remove_run, work_push_true,
+                                          remove_fini};
 
 /* remove_tree(folder, name) -> true | nil, error */
 static int l_remove(lua_State *L)

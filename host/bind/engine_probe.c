@@ -9,33 +9,25 @@
 #include <lauxlib.h>
 #include <string.h>
 
-static int answer(lua_State *L, int r, const struct err *e)
-{
-    if (r < 0)
-        return lutil_fail(L, e);
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
 /* probe_userns() -> true | nil, error */
 static int l_userns(lua_State *L)
 {
     struct err e = {0};
-    return answer(L, probe_userns(&e), &e);
+    return lutil_answer(L, probe_userns(&e), &e);
 }
 
 /* probe_idmap(dir) -> true | nil, error */
 static int l_idmap(lua_State *L)
 {
     struct err e = {0};
-    return answer(L, probe_idmap(lutil_check_text(L, 1), &e), &e);
+    return lutil_answer(L, probe_idmap(lutil_check_text(L, 1), &e), &e);
 }
 
 /* probe_nf_tables() -> true | nil, error */
 static int l_nf_tables(lua_State *L)
 {
     struct err e = {0};
-    return answer(L, probe_nf_tables(&e), &e);
+    return lutil_answer(L, probe_nf_tables(&e), &e);
 }
 
 /* probe_rootless() -> {grade=, why=, failed= text | nil} | nil, error */

@@ -36,13 +36,6 @@ static void fs_fini(struct work *w)
     free(f->data);
 }
 
-static int push_true(lua_State *L, struct work *w)
-{
-    (void)w;
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
 /* Argument 1 becomes the path of new work. */
 static struct fs_work *new_work(lua_State *L, const struct work_class *class)
 {
@@ -103,7 +96,7 @@ static int write_run(struct work *w, struct err *e)
  * all */
 static int l_write_file(lua_State *L)
 {
-    static const struct work_class class = {write_run, push_true, fs_fini};
+    static const struct work_class class = {write_run, work_push_true, fs_fini};
     size_t n;
     luaL_checktype(L, 2, LUA_TSTRING);
     const char *data = lua_tolstring(L, 2, &n);
@@ -175,7 +168,8 @@ static int mkdirs_run(struct work *w, struct err *e)
 /* mkdirs(path [, mode = 0755]) -> true | nil, err; those above it too */
 static int l_mkdirs(lua_State *L)
 {
-    static const struct work_class class = {mkdirs_run, push_true, fs_fini};
+    static const struct work_class class = {mkdirs_run, work_push_true,
+                                            fs_fini};
     mode_t mode = opt_mode(L, 2, 0755);
     struct fs_work *f = new_work(L, &class);
     f->mode = mode;
@@ -192,7 +186,8 @@ static int remove_run(struct work *w, struct err *e)
  * missing is fine; follows no link, crosses no mount */
 static int l_remove_tree(lua_State *L)
 {
-    static const struct work_class class = {remove_run, push_true, fs_fini};
+    static const struct work_class class = {remove_run, work_push_true,
+                                            fs_fini};
     char clean[PATH_MAX];
     const char *path = lutil_check_text(L, 1);
     if (path_clean(clean, sizeof(clean), path) < 0 || strcmp(clean, "/") == 0 ||

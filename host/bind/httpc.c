@@ -252,6 +252,15 @@ static int written(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
+static void check_writable(lua_State *L, struct request *x)
+{
+    check_free(L, &x->writer, "writes to");
+    if (httpc_finished(x->r))
+        lutil_raise(L, "invalid_argument",
+                    "nothing more can be written: open without upload, or "
+                    "after finish");
+}
+
 /* x:write(bytes) -> true | nil, err; waits for room. Dropped, true, once the
  * server has answered completely. */
 static int x_write(lua_State *L)
@@ -259,11 +268,7 @@ static int x_write(lua_State *L)
     struct request *x = check_request(L);
     luaL_checktype(L, 2, LUA_TSTRING);
     lua_settop(L, 2);
-    check_free(L, &x->writer, "writes to");
-    if (httpc_finished(x->r))
-        return lutil_raise(L, "invalid_argument",
-                           "nothing more can be written: open without upload, "
-                           "or after finish");
+    check_writable(L, x);
     int64_t left = httpc_left(x->r), n = (int64_t)lua_rawlen(L, 2);
     if (left >= 0 && n > left) {
         struct err e;
@@ -318,11 +323,7 @@ static int x_send(lua_State *L)
     luaL_Stream *s = luaL_checkudata(L, 2, LUA_FILEHANDLE);
     lua_Integer n = luaL_checkinteger(L, 3);
     lua_settop(L, 2);
-    check_free(L, &x->writer, "writes to");
-    if (httpc_finished(x->r))
-        return lutil_raise(L, "invalid_argument",
-                           "nothing more can be written: open without upload, "
-                           "or after finish");
+    check_writable(L, x);
     int64_t left = httpc_left(x->r);
     if (!s->closef || n < 1 || (left >= 0 && n > left))
         return lutil_raise(L, "invalid_argument",

@@ -42,6 +42,14 @@ int lutil_fail(lua_State *L, const struct err *e)
     return 2;
 }
 
+int lutil_answer(lua_State *L, int r, const struct err *e)
+{
+    if (r < 0)
+        return lutil_fail(L, e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 int lutil_raise(lua_State *L, const char *kind, const char *fmt, ...)
 {
     va_list ap;

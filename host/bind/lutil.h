@@ -15,6 +15,8 @@
 void lutil_push_err(lua_State *L, const struct err *e);
 /* return lutil_fail(L, &e): pushes nil and the error object, returns 2. */
 int lutil_fail(lua_State *L, const struct err *e);
+/* return lutil_answer(L, r, &e): true, or as lutil_fail when r < 0. */
+int lutil_answer(lua_State *L, int r, const struct err *e);
 /* Raises an e2b.Error of that kind; for programming mistakes. */
 int lutil_raise(lua_State *L, const char *kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4), noreturn));

@@ -66,6 +66,13 @@ void *work_new(lua_State *L, size_t size, const struct work_class *class)
     return c->work;
 }
 
+int work_push_true(lua_State *L, struct work *w)
+{
+    (void)w;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static int ended(lua_State *L, int status, lua_KContext ctx)
 {
     struct work *w = ((const struct work_call *)ctx)->work;

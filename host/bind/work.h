@@ -30,6 +30,8 @@ struct work {
     int result;
 };
 
+/* The push of a run that has nothing to tell but that it did not fail. */
+int work_push_true(lua_State *L, struct work *w);
 /* Zeroed memory of that size, owned by the userdata it pushes. */
 void *work_new(lua_State *L, size_t size, const struct work_class *c);
 /* The userdata of work_new must be on top. Raises cannot_wait where waiting is
