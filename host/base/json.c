@@ -1,6 +1,7 @@
 /* JSON by jansson, with its four gaps filled. See json.h. */
 #include "json.h"
 #include "mem.h"
+#include "str.h"
 #include "utf8.h"
 
 #include <math.h>
@@ -260,4 +261,10 @@ void json_write(struct buf *b, const json_t *v)
 void json_write_pretty(struct buf *b, const json_t *v)
 {
     write_value(b, v, &(struct style){true, 0});
+}
+
+void json_text(const json_t *object, const char *key, char *dst, size_t cap)
+{
+    const char *s = json_string_value(json_object_get(object, key));
+    (void)str_fmt(dst, cap, "%s", s ? s : "");
 }

@@ -18,6 +18,8 @@ void json_write_pretty(struct buf *b, const json_t *v);
 void json_write_string(struct buf *b, const char *p, size_t n);
 /* json_string from bytes that may not be UTF-8 (repaired). */
 json_t *json_bytes(const char *p, size_t n);
+/* The text of an object's member, cut to cap; "" when there is none. */
+void json_text(const json_t *object, const char *key, char *dst, size_t cap);
 /* Shortest text that reads back as d, with a '.' or an 'e'. */
 void json_write_real(struct buf *b, double d);
 

@@ -365,12 +365,6 @@ struct record {
     int top; /* -1: not on record */
 };
 
-static void copy_text(char *dst, size_t cap, const json_t *doc, const char *key)
-{
-    const char *s = json_string_value(json_object_get(doc, key));
-    (void)str_fmt(dst, cap, "%s", s ? s : "");
-}
-
 static int read_record(const char *id, const struct buf *meta, struct record *r,
                        struct err *e)
 {
@@ -380,10 +374,10 @@ static int read_record(const char *id, const struct buf *meta, struct record *r,
         return damaged(id, e, "its meta.json is no JSON object");
     }
     const json_t *top = json_object_get(doc, "top");
-    copy_text(r->id, sizeof(r->id), doc, "id");
-    copy_text(r->content, sizeof(r->content), doc, "content");
-    copy_text(r->boot, sizeof(r->boot), doc, "boot");
-    copy_text(r->ids, sizeof(r->ids), doc, "ids");
+    json_text(doc, "id", r->id, sizeof(r->id));
+    json_text(doc, "content", r->content, sizeof(r->content));
+    json_text(doc, "boot", r->boot, sizeof(r->boot));
+    json_text(doc, "ids", r->ids, sizeof(r->ids));
     r->top = json_is_integer(top) ? (int)json_integer_value(top) : -1;
     json_decref(doc);
     if (*r->id && strcmp(r->id, id) != 0)

@@ -61,6 +61,8 @@ struct layers_sum {
  * sees it, size, content, link target, device, capabilities, overlay's opaque
  * mark; no times. Slow: call it from a job. (layers_measure.c) */
 int layers_measure(int fs, struct layers_sum *sum, struct err *e);
+/* The disk space alone, no content is read; 0 when it cannot be walked. */
+uint64_t layers_bytes(int fs);
 
 /* A quick look at what is used: meta is a JSON object and this layer's, fs/ is
  * there and its root has as many entries as when it was made; errnum is EUCLEAN

@@ -29,7 +29,6 @@ struct gc {
     struct layers_gc_report *r;
     struct layers_gc_layer *v;
     size_t n;
-    char **contents; /* digest of each, as parents are asked for it */
     struct leases leases;
     struct err *err;
 };
@@ -87,21 +86,14 @@ static int sweep(struct gc *g)
 
 /* ---- facts --------------------------------------------------------------- */
 
-static void copy_text(char dst[65], const json_t *doc, const char *key)
-{
-    const char *s = json_string_value(json_object_get(doc, key));
-    (void)str_fmt(dst, 65, "%s", s ? s : "");
-}
-
 /* An older layer has no size on record. */
 static uint64_t size_of(struct gc *g, const char *id, const json_t *doc)
 {
     const json_t *size = json_object_get(doc, "size");
-    struct layers_sum sum = {0};
     if (json_is_integer(size))
         return (uint64_t)json_integer_value(size);
     int FD_AUTO fs = layers_fd(g->cache, id, NULL);
-    return fs >= 0 && layers_measure(fs, &sum, NULL) == 0 ? sum.bytes : 0;
+    return fs >= 0 ? layers_bytes(fs) : 0;
 }
 
 static int64_t used_at(struct gc *g, const char *id)
@@ -114,26 +106,20 @@ static int64_t used_at(struct gc *g, const char *id)
     return (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
 }
 
-/* built_on[n] gets the digest that the parent had. */
-static void add_layer(struct gc *g, const char *id, const struct buf *meta,
-                      char (**built_on)[65])
+static void add_layer(struct gc *g, const char *id, const struct buf *meta)
 {
     json_t *doc = json_parse(meta->data, meta->len, NULL);
-    char content[65];
-    if (g->n % 64 == 0) {
+    if (g->n % 64 == 0)
         g->v = mem_realloc(g->v, (g->n + 64) * sizeof(*g->v));
-        g->contents = mem_realloc(g->contents, (g->n + 64) * sizeof(char *));
-        *built_on = mem_realloc(*built_on, (g->n + 64) * sizeof(**built_on));
-    }
-    struct layers_gc_layer *l = &g->v[g->n];
+    struct layers_gc_layer *l = &g->v[g->n++];
     memset(l, 0, sizeof(*l));
     (void)str_fmt(l->id, sizeof(l->id), "%s", id);
-    copy_text(l->parent, doc, "parent");
-    copy_text(content, doc, "content");
-    copy_text((*built_on)[g->n], doc, "parent_content");
+    json_text(doc, "parent", l->parent, sizeof(l->parent));
+    json_text(doc, "content", l->content, sizeof(l->content));
+    json_text(doc, "parent_content", l->parent_content,
+              sizeof(l->parent_content));
     l->bytes = size_of(g, id, doc);
     l->used = used_at(g, id);
-    g->contents[g->n++] = mem_strdup(content);
     json_decref(doc);
 }
 
@@ -147,7 +133,7 @@ static int set_aside(struct gc *g, const char *id, const struct err *why)
 }
 
 /* Takes up a layer if it is a whole one. Another collection may be at work. */
-static int look_at(struct gc *g, const char *id, char (**built_on)[65])
+static int look_at(struct gc *g, const char *id)
 {
     struct buf meta = {0};
     struct err why = {0};
@@ -155,7 +141,7 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     bool bad = layers_meta(g->cache, id, &meta, &why) != 0 ||
                layers_check(g->cache, id, &meta, &why) < 0;
     if (!bad)
-        add_layer(g, id, &meta, built_on);
+        add_layer(g, id, &meta);
     else if (layers_have(g->cache, id))
         /* One that cannot be read is none that may go. */
         failed = why.errnum == EUCLEAN
@@ -165,31 +151,16 @@ static int look_at(struct gc *g, const char *id, char (**built_on)[65])
     return failed;
 }
 
-/* A child that remembers another content of its parent than it has. */
-static void mark_stale(struct gc *g, char (*built_on)[65])
-{
-    for (size_t i = 0; i < g->n; i++)
-        for (size_t j = 0; built_on[i][0] && j < g->n; j++)
-            if (strcmp(g->v[i].parent, g->v[j].id) == 0 && *g->contents[j]) {
-                g->v[i].stale = strcmp(g->contents[j], built_on[i]) != 0;
-                break;
-            }
-}
-
-static int gather(struct gc *g)
+static int each_layer(struct gc *g, int (*fn)(struct gc *g, const char *id))
 {
     struct buf ids = {0};
-    char(*built_on)[65] = NULL;
     int failed = layers_list(g->cache, &ids, g->err);
     char *rest = NULL;
     for (char *id = failed || !ids.data ? NULL
                                         : strtok_r(ids.data, "\n", &rest);
          id && !failed; id = strtok_r(NULL, "\n", &rest))
-        failed = look_at(g, id, &built_on);
+        failed = fn(g, id);
     buf_fini(&ids);
-    if (!failed)
-        mark_stale(g, built_on);
-    free(built_on);
     return failed;
 }
 
@@ -214,19 +185,6 @@ static int verify_one(struct gc *g, const char *id)
     g->r->checked += result == 0 || result == 1;
     g->r->unchecked += result == 2;
     leases_forget(g->cache, name);
-    return failed;
-}
-
-static int verify(struct gc *g)
-{
-    struct buf ids = {0};
-    int failed = layers_list(g->cache, &ids, g->err);
-    char *rest = NULL;
-    for (char *id = failed || !ids.data ? NULL
-                                        : strtok_r(ids.data, "\n", &rest);
-         id && !failed; id = strtok_r(NULL, "\n", &rest))
-        failed = verify_one(g, id);
-    buf_fini(&ids);
     return failed;
 }
 
@@ -318,11 +276,10 @@ static int take_step(struct gc *g, const char *dir, const char *name)
 static uint64_t aside_size(struct gc *g, const char *dir, const char *name)
 {
     char path[320];
-    struct layers_sum sum = {0};
     if (str_fmt(path, sizeof(path), "%s/%s", dir, name))
         return 0;
     int FD_AUTO fd = openat(g->cache, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && layers_measure(fd, &sum, NULL) == 0 ? sum.bytes : 0;
+    return fd >= 0 ? layers_bytes(fd) : 0;
 }
 
 static int count_aside(struct gc *g, const char *dir, const char *name)
@@ -366,9 +323,6 @@ static int decide(struct gc *g)
 
 static void gc_fini(struct gc *g)
 {
-    for (size_t i = 0; i < g->n; i++)
-        free(g->contents[i]);
-    free(g->contents);
     free(g->v);
     leases_fini(&g->leases);
 }
@@ -378,8 +332,8 @@ int layers_gc(int cache, const struct layers_gc_spec *s,
 {
     struct gc g = {.cache = cache, .spec = s, .r = r, .err = e};
     memset(r, 0, sizeof(*r));
-    int failed = (s->verify && verify(&g)) || gather(&g) ||
-                 each(&g, "damaged", count_aside);
+    int failed = (s->verify && each_layer(&g, verify_one)) ||
+                 each_layer(&g, look_at) || each(&g, "damaged", count_aside);
     int lock = failed ? -1 : leases_lock(cache, e);
     if (lock < 0)
         failed = 1;

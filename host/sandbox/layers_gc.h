@@ -23,10 +23,12 @@ enum layers_gc_why {
 
 struct layers_gc_layer {
     char id[65], parent[65]; /* parent "": a base */
+    /* Digests: its own, and that of the parent that it was built on; "": not
+     * on record. */
+    char content[65], parent_content[65];
     uint64_t bytes;
     int64_t used; /* last use, any unit */
     bool leased, kept;
-    bool stale; /* built on another content of its parent */
     /* out: */
     enum layers_gc_why why;
     int depth; /* layers below it */

@@ -48,18 +48,24 @@ static void link_parents(struct plan *p)
     }
 }
 
+/* Was it built on another content than the parent has? */
+static bool is_stale(const layer *l, const layer *parent)
+{
+    return *l->parent_content && *parent->content &&
+           strcmp(l->parent_content, parent->content) != 0;
+}
+
 /* Can it never be part of a sandbox again? Counts what is below it. */
 static bool is_useless(const struct plan *p, layer *l)
 {
     const layer *at = l;
     for (l->depth = 0; l->depth < DEPTH_MAX; l->depth++) {
-        if (at->stale)
-            return true;
         if (!*at->parent)
             return false;
-        at = parent_of(p, at);
-        if (!at)
+        const layer *parent = parent_of(p, at);
+        if (!parent || is_stale(at, parent))
             return true;
+        at = parent;
     }
     return true;
 }

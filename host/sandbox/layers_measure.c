@@ -24,11 +24,17 @@ enum { DEPTH_MAX = 1000 };
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
 
 struct walk {
-    struct hash *hash;
+    struct hash *hash; /* NULL: only sizes are asked for */
     struct layers_sum *sum;
     struct err *err;
     uint32_t shift; /* of owners on disk */
 };
+
+static void feed(const struct walk *w, const void *p, size_t n)
+{
+    if (w->hash)
+        hash_update(w->hash, p, n);
+}
 
 static int by_name(const void *a, const void *b)
 {
@@ -68,7 +74,7 @@ static int walk_link(struct walk *w, int dir, const char *name)
     ssize_t n = readlinkat(dir, name, target, sizeof(target));
     if (n < 0)
         return err_errno(w->err, NULL, "%s", name);
-    hash_update(w->hash, target, (size_t)n);
+    feed(w, target, (size_t)n);
     return 0;
 }
 
@@ -98,7 +104,7 @@ static int walk_file(struct walk *w, int dir, const char *name)
         return err_errno(w->err, NULL, "%s", name);
     ssize_t n = fgetxattr(fd, "security.capability", caps, sizeof(caps));
     if (n > 0)
-        hash_update(w->hash, caps, plain_caps(w, caps, (size_t)n));
+        feed(w, caps, plain_caps(w, caps, (size_t)n));
     return hash_fd(w->hash, fd, w->err) ? err_wrap(w->err, "%s", name) : 0;
 }
 
@@ -117,11 +123,11 @@ static int walk_entry(struct walk *w, int dir, const char *name, int depth)
                   (unsigned)st.st_gid - w->shift,
                   folder ? 0LL : (long long)st.st_size, major(st.st_rdev),
                   minor(st.st_rdev));
-    hash_update(w->hash, name, strlen(name) + 1);
-    hash_update(w->hash, line, strlen(line) + 1);
-    if (S_ISLNK(st.st_mode))
+    feed(w, name, strlen(name) + 1);
+    feed(w, line, strlen(line) + 1);
+    if (S_ISLNK(st.st_mode) && w->hash)
         return walk_link(w, dir, name);
-    if (S_ISREG(st.st_mode))
+    if (S_ISREG(st.st_mode) && w->hash)
         return walk_file(w, dir, name);
     if (!folder)
         return 0;
@@ -140,7 +146,7 @@ static int walk_dir(struct walk *w, int dir, int depth)
                        "folders are nested deeper than %d", DEPTH_MAX);
     char opaque[8];
     if (fgetxattr(dir, "user.overlay.opaque", opaque, sizeof(opaque)) > 0)
-        hash_update(w->hash, "opaque", 7);
+        feed(w, "opaque", 7);
     if (read_names(dir, &names, &n, w->err))
         return -1;
     if (depth == 0)
@@ -151,23 +157,35 @@ static int walk_dir(struct walk *w, int dir, int depth)
         free(names[i]);
     }
     free(names);
-    hash_update(w->hash, "/", 2); /* the folder's end */
+    feed(w, "/", 2); /* the folder's end */
     return failed;
+}
+
+static int walk(struct walk *w, int fs)
+{
+    int FD_AUTO dir = openat(fs, ".", DIR_FLAGS); /* fs may be O_PATH */
+    if (dir < 0)
+        return err_errno(w->err, NULL, "cannot read a layer");
+    struct rootless_ids ids;
+    rootless_ids(&ids);
+    w->shift = ids.idmap ? 0 : ids.first;
+    memset(w->sum, 0, sizeof(*w->sum));
+    return walk_dir(w, dir, 0);
 }
 
 int layers_measure(int fs, struct layers_sum *sum, struct err *e)
 {
-    int FD_AUTO dir = openat(fs, ".", DIR_FLAGS); /* fs may be O_PATH */
-    if (dir < 0)
-        return err_errno(e, NULL, "cannot read a layer");
     struct walk w = {.hash = hash_new(), .sum = sum, .err = e};
-    struct rootless_ids ids;
-    rootless_ids(&ids);
-    w.shift = ids.idmap ? 0 : ids.first;
-    memset(sum, 0, sizeof(*sum));
-    int failed = walk_dir(&w, dir, 0);
+    int failed = walk(&w, fs);
     if (!failed)
         hash_final(w.hash, sum->digest);
     hash_free(w.hash);
     return failed ? err_wrap(e, "digest of a layer") : 0;
+}
+
+uint64_t layers_bytes(int fs)
+{
+    struct layers_sum sum;
+    struct walk w = {.sum = &sum};
+    return walk(&w, fs) == 0 ? sum.bytes : 0;
 }

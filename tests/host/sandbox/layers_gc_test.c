@@ -109,12 +109,12 @@ static void test_useless(void **state)
 {
     struct facts f = {.n = 0};
     (void)state;
-    add(&f, "b", "", 1, 1);
+    strcpy(add(&f, "b", "", 1, 1)->content, "now");
     add(&f, "orphan", "gone", 1, 9);
     add(&f, "child", "orphan", 1, 9);
     add(&f, "template", "gone", 1, 9)->kept = true;
     add(&f, "running", "gone", 1, 9)->leased = true;
-    add(&f, "stale", "b", 1, 9)->stale = true;
+    strcpy(add(&f, "stale", "b", 1, 9)->parent_content, "then");
     add(&f, "round", "round", 1, 9);
     assert_int_equal(layers_gc_plan(f.v, f.n, 0, UINT64_MAX), 2);
     assert_int_equal(why(&f, "b"), LAYERS_GC_STAYS);
