@@ -452,9 +452,9 @@ function Builds:start(template_id, build_id, request)
     local row = self:row(template_id, build_id)
     if not row then
         http.fail(404, ("Build '%s' not found"):format(build_id))
-    elseif self.E.leaving then
-        http.fail(503, "the engine is handing over to another build of e2blua; try again")
-    elseif row.status ~= "waiting" then
+    end
+    self.E:check_staying()
+    if row.status ~= "waiting" then
         http.fail(400, "build is not in waiting state")
     elseif (request.fromImage ~= nil) == (request.fromTemplate ~= nil) then
         http.fail(400, "exactly one of fromImage and fromTemplate is needed")

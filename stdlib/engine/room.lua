@@ -8,6 +8,8 @@ local M = {}
 -- A sandbox takes up to 30 descriptors, connections that come and go the rest.
 local DESCRIPTORS <const> = 64
 local EMFILE <const>, ENFILE <const> = 24, 23
+local MORE_DESCRIPTORS <const> = "end sandboxes, or raise the limit (ulimit -n) and start the" ..
+    " engine anew (e2blua engine stop)"
 
 ---Raises when a sandbox cannot begin.
 ---@param E table the engine
@@ -19,8 +21,7 @@ function M.check(E, dir)
     local room, open, limit = engine.fd_room(DESCRIPTORS)
     if not room then
         Error.raise("sandbox", ("the engine has %d of %d descriptors open, and a new sandbox" ..
-            " needs up to %d: end sandboxes, or raise the limit (ulimit -n) and start the" ..
-            " engine anew (e2blua engine stop)"):format(open, limit, DESCRIPTORS))
+            " needs up to %d: %s"):format(open, limit, DESCRIPTORS, MORE_DESCRIPTORS))
     end
 end
 
@@ -33,8 +34,7 @@ function M.explain(err)
     elseif Error.is(err, "not_enough_space") and not err.message:find("engine gc", 1, true) then
         return err.message .. "; make room there, or collect layers (e2blua engine gc)"
     elseif err.errno == EMFILE or err.errno == ENFILE then
-        return err.message .. "; end sandboxes, or raise the limit (ulimit -n) and start the" ..
-            " engine anew (e2blua engine stop)"
+        return err.message .. "; " .. MORE_DESCRIPTORS
     end
     return err.message
 end

@@ -261,9 +261,7 @@ end
 ---@param once? table kept with the sandbox, see engine.once
 ---@return table answer
 function Boxes:create(doc, v2, once)
-    if self.E.leaving then
-        http.fail(503, "the engine is handing over to another build of e2blua; try again")
-    end
+    self.E:check_staying()
     local want = request_of(doc, v2)
     self.making = self.making + 1
     local ok, answer = pcall(self.make, self, want, once)

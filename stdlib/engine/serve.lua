@@ -84,6 +84,13 @@ function Engine:step_down()
     self:stop()
 end
 
+---Raises what a create or a build is answered while the engine steps down.
+function Engine:check_staying()
+    if self.leaving then
+        http.fail(503, "the engine is handing over to another build of e2blua; try again")
+    end
+end
+
 -- Ports to try: the clients of an engine that died know its own. E2BLUA_PORT=0:
 -- any (tests).
 local function ports(E)
