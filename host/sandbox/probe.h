@@ -24,7 +24,8 @@ struct probe_rootless {
 /* Enters a user namespace as the engine would and mounts there what sandboxes
  * need. Fails when there is no such namespace. */
 int probe_rootless(struct probe_rootless *out, struct err *e);
-/* Name of the file system of dir, as "ext4"; of one not known its number. */
+/* Name of the file system of dir, of those that hold sandboxes (hostfs.c has
+ * the others); else its number. */
 int probe_fs_type(const char *dir, char *name, size_t cap, struct err *e);
 /* Bytes that are free for this user on dir's file system. */
 int probe_space(const char *dir, uint64_t *bytes, struct err *e);
