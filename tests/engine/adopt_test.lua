@@ -59,17 +59,6 @@ local function in_state(home, sql, ...)
     return rows
 end
 
-local function engine_pids(home)
-    local pids = {}
-    for _, name in ipairs(fs.list("/proc")) do
-        local line = name:find("^%d+$") and fs.read_file("/proc/" .. name .. "/cmdline")
-        if line and line:find("serve\0" .. home.path .. "\0", 1, true) then
-            pids[#pids + 1] = name
-        end
-    end
-    return pids
-end
-
 -- ---- what goes on -----------------------------------------------------------
 
 t.test("sandboxes are those they were: files, processes, limits, ends, metadata", function()
@@ -483,7 +472,7 @@ t.test("five clients after a death: one engine serves, with all sandboxes", func
         local code, out = one:wait(30)
         t.eq({ code, out }, { 0, table.concat(first, " ") .. "\n" })
     end
-    t.eq(#engine_pids(home), 1)
+    t.eq(#rig.engines(home), 1)
 end)
 
 t.test("two engines started at once on sandboxes of a dead one: one serves", function()
@@ -503,7 +492,7 @@ t.test("two engines started at once on sandboxes of a dead one: one serves", fun
     t.eq(code, 1)
     t.match(out, "another engine runs in")
     t.eq(ids(home), { sbx.sandbox_id })
-    t.eq(#engine_pids(home), 1)
+    t.eq(#rig.engines(home), 1)
 end)
 
 -- ---- another build ----------------------------------------------------------

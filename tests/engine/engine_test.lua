@@ -23,17 +23,6 @@ local e2b = require "e2b"
 local sbx = e2b.Sandbox.create { timeout = 60, allow_internet_access = false }
 print(sbx.sandbox_id, sbx.commands:run("echo alive").stdout)]]
 
-local function engine_pids(home)
-    local pids = {}
-    for _, name in ipairs(fs.list("/proc")) do
-        local line = name:find("^%d+$") and fs.read_file("/proc/" .. name .. "/cmdline")
-        if line and line:find("serve\0" .. home.path .. "\0", 1, true) then
-            pids[#pids + 1] = name
-        end
-    end
-    return pids
-end
-
 t.test("five clients at once start one engine, and all are served", function()
     local home = rig.home()
     local clients = {}
@@ -45,7 +34,7 @@ t.test("five clients at once start one engine, and all are served", function()
         t.eq(code, 0, out)
         t.match(out, "^i%w+\talive\n")
     end
-    t.eq(#engine_pids(home), 1)
+    t.eq(#rig.engines(home), 1)
     t.eq(client.status(home.paths).sandboxes, 5)
 end)
 
@@ -126,7 +115,7 @@ t.test("it ends when there is nothing to do, and not before", function()
     t.eq(code, 0, out)
     t.match(out, "true\n$")
     child.await("it stays", 5, function()
-        return #engine_pids(home) == 0
+        return #rig.engines(home) == 0
     end)
     t.match(rig.log(home), "nothing to do for 1 s: the engine ends")
     t.eq(rig.left(home), {})

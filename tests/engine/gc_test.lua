@@ -75,12 +75,16 @@ local function layers(cache, base)
     return ids
 end
 
-local function nonce_of(o, name)
+local function sandbox_of(o, name)
     local all = { timeout = 60, allow_internet_access = false }
     for k, v in pairs(o) do
         all[k] = v
     end
-    local sandbox <close> = Sandbox.create(name, all)
+    return Sandbox.create(name, all)
+end
+
+local function nonce_of(o, name)
+    local sandbox <close> = sandbox_of(o, name)
     return sandbox.commands:run("cat nonce; head -c 1 blob").stdout
 end
 
@@ -91,6 +95,15 @@ local function layer_with(cache, base, file)
             return id
         end
     end
+end
+
+-- A cache with a template of two layers, the home, its options, the layer with the blob.
+local function built(name)
+    local cache, base = new_cache()
+    local home = new_home(cache)
+    local o = options(home)
+    build(o, "aaa", name)
+    return cache, home, o, layer_with(cache, base, "home/user/blob")
 end
 
 t.test("templates keep their layers, whatever the limit; what they leave goes",
@@ -178,11 +191,7 @@ t.test("a sandbox keeps its layers from another home's collection, also without 
 
 t.test("a layer whose content has changed is set aside by --verify and built again",
     { timeout = 90 }, function()
-        local cache, base = new_cache()
-        local home = new_home(cache)
-        local o = options(home)
-        build(o, "aaa", "hurt")
-        local bad = layer_with(cache, base, "home/user/blob")
+        local cache, home, o, bad = built "hurt"
         local f = assert(io.open(cache .. "/layers/" .. bad .. "/fs/home/user/blob", "r+"))
         f:seek("set", 1 << 20)
         f:write("X")
@@ -206,11 +215,7 @@ t.test("a layer whose content has changed is set aside by --verify and built aga
 
 t.test("a layer that lost entries of its root is found at its use, and built again",
     { timeout = 90 }, function()
-        local cache, base = new_cache()
-        local home = new_home(cache)
-        local o = options(home)
-        build(o, "aaa", "hurt")
-        local bad = layer_with(cache, base, "home/user/blob")
+        local cache, home, o, bad = built "hurt"
         assert(fs.remove_tree(cache .. "/layers/" .. bad .. "/fs/home"))
         local e = t.raises("sandbox", Sandbox.create, "hurt", o)
         t.match(e.message, "0 entries in its root, 1 when it was made")
@@ -222,11 +227,7 @@ t.test("a layer that lost entries of its root is found at its use, and built aga
 
 t.test("a layer that a power cut may have torn is read once before it is trusted",
     { timeout = 90 }, function()
-        local cache, base = new_cache()
-        local home = new_home(cache)
-        local o = options(home)
-        build(o, "aaa", "torn")
-        local id = layer_with(cache, base, "home/user/blob")
+        local cache, _, o, id = built "torn"
         local dir = cache .. "/layers/" .. id
         child.await("it is not synced", 20, function()
             return fs.stat(dir .. "/synced")
@@ -262,11 +263,7 @@ t.test("a layer made anew with another content is not mixed with what stood on t
         assert(fs.remove_tree(cache .. "/layers/" .. bad .. "/fs/home"))
         local _, log = world.build(template(), "pair", o)
         t.eq(world.cached(log), { "new", "new" })
-        local all = { timeout = 60, allow_internet_access = false }
-        for k, v in pairs(o) do
-            all[k] = v
-        end
-        local sandbox <close> = Sandbox.create("pair", all)
+        local sandbox <close> = sandbox_of(o, "pair")
         t.eq(sandbox.commands:run("cmp first second").exit_code, 0)
         -- The second layer, found by a later build, is the new one.
         _, log = world.build(template(), "pair", o)

@@ -213,9 +213,10 @@ local function add_names(out, dir)
     end
 end
 
--- Processes whose command line holds the text.
-local function processes(text)
-    local out = {}
+--- Engines of a home that run, "PID: WORDS" each.
+---@return string[]
+function M.engines(home)
+    local out, text = {}, "serve\0" .. home.path .. "\0"
     for _, pid in ipairs(fs.list("/proc")) do
         local line = pid:find("^%d+$") and fs.read_file("/proc/" .. pid .. "/cmdline")
         if line and line:find(text, 1, true) and math.tointeger(pid) ~= process.pid() then
@@ -229,7 +230,7 @@ end
 --- gone.
 ---@return string[]
 function M.left(home)
-    local out = processes("serve\0" .. home.path .. "\0")
+    local out = M.engines(home)
     for line in fs.read_file("/proc/self/mountinfo", 1 << 20):gmatch("[^\n]+") do
         if line:find(home.path .. "/", 1, true) then
             out[#out + 1] = "mount " .. line

@@ -2,17 +2,11 @@
  * cache, beside leases, roots and what killed ones have left. */
 #include "sandbox/layers_gc.h"
 
-#include "base/fd.h"
-#include "base/path.h"
 #include "base/str.h"
-#include "ctest.h"
-#include "sandbox/layers.h"
+#include "cacherig.h"
 #include "sandbox/leases.h"
 
-#include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -125,28 +119,6 @@ static void test_useless(void **state)
 }
 
 /* ---- carried out --------------------------------------------------------- */
-
-static char dir[64];
-static int cache = -1;
-
-static int setup(void **state)
-{
-    struct err e = {0};
-    (void)state;
-    snprintf(dir, sizeof(dir), "/tmp/e2b-gc-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    if (layers_open(dir, &cache, &e))
-        fail_msg("%s", e.msg);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fd_close(&cache);
-    path_remove_tree(AT_FDCWD, dir, NULL);
-    return 0;
-}
 
 static void put(const char *path, const char *text)
 {

@@ -1,40 +1,11 @@
 /* The layer store: a layer is there whole or not at all, and damage is seen. */
-#include "sandbox/layers.h"
+#include "cacherig.h"
 
-#include "base/fd.h"
-#include "base/path.h"
-#include "ctest.h"
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define ID "abc123"
-
-static char dir[64];
-static int cache = -1;
-
-static int setup(void **state)
-{
-    struct err e = {0};
-    (void)state;
-    snprintf(dir, sizeof(dir), "/tmp/e2b-layers-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    if (layers_open(dir, &cache, &e))
-        fail_msg("%s", e.msg);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fd_close(&cache);
-    path_remove_tree(AT_FDCWD, dir, NULL);
-    return 0;
-}
 
 static void put(int at, const char *path, const char *text)
 {
