@@ -185,7 +185,7 @@ int layers_measure(int fs, struct layers_sum *sum, struct err *e)
 
 uint64_t layers_bytes(int fs)
 {
-    struct layers_sum sum;
+    struct layers_sum sum = {0};
     struct walk w = {.sum = &sum};
     return walk(&w, fs) == 0 ? sum.bytes : 0;
 }
